@@ -1,1 +1,1 @@
-"""functional."""
+"""Pure functions that several methods use."""

@@ -1,1 +1,1 @@
-"""reward."""
+"""Objectives of reward models: one method, one file."""

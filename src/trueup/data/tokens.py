@@ -1,0 +1,186 @@
+"""Tokenised data sets: made once in parallel, kept on disk by content, mapped into memory ever after."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import transformers
+from jaxtyping import Int
+from transformers import PreTrainedTokenizerBase
+
+from trueup.data.branches import shared_prefix
+from trueup.data.rows import Row
+from trueup.data.templates import TextFormat, encode, render
+
+logger = logging.getLogger(__name__)
+
+Array = np.ndarray
+_CHUNK = 512
+# Below this a second process costs more than it saves (each must import transformers).
+_PARALLEL_FROM = 20_000
+_NAMES = ("tokens", "row_start", "prompt_length", "branch_start", "branch_length")
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """Token ids of many rows as five flat arrays, which may be memory maps.
+
+    Row i holds `tokens[row_start[i]:row_start[i + 1]]`: its shared prompt of `prompt_length[i]` tokens, then its
+    branches, whose lengths are `branch_length[branch_start[i]:branch_start[i + 1]]`.
+    """
+
+    tokens: Int[Array, " s"]
+    row_start: Int[Array, " rows1"]
+    prompt_length: Int[Array, " rows"]
+    branch_start: Int[Array, " rows1"]
+    branch_length: Int[Array, " branches"]
+
+    def __len__(self) -> int:
+        return len(self.prompt_length)
+
+    def ids(self, row: int) -> Int[Array, " s"]:
+        """Ids of one row, shared prompt first."""
+        return self.tokens[self.row_start[row] : self.row_start[row + 1]]
+
+    def lengths(self, row: int) -> tuple[int, ...]:
+        """Lengths of one row's branches."""
+        return tuple(int(n) for n in self.branch_length[self.branch_start[row] : self.branch_start[row + 1]])
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash of everything about a tokenizer that can change ids."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    parts = (type(tokenizer).__name__, state, str(tokenizer.chat_template), str(tokenizer.special_tokens_map))
+    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
+
+
+def rows_fingerprint(rows: Sequence[Row]) -> str:
+    """Hash of all text that is tokenised."""
+    digest = hashlib.sha256()
+    for row in rows:
+        prompt = row.prompt if isinstance(row.prompt, str) else [list(turn) for turn in row.prompt]
+        digest.update(json.dumps([prompt, [response.text for response in row.responses]]).encode())
+    return digest.hexdigest()
+
+
+def tokenize_rows(
+    rows: Sequence[Row],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    form: TextFormat,
+    truncate: bool = False,
+    cache: Path | None = None,
+    workers: int | None = None,
+) -> TokenTable:
+    """Token ids of all rows; read from `cache` where the same text, tokenizer and format were tokenised before.
+
+    Args:
+        rows: What to tokenise.
+        tokenizer: A transformers tokenizer.
+        form: The text format.
+        truncate: Whether sequences are cut to the format's length (off in training, where long rows are dropped).
+        cache: Folder of tokenised data sets, or None to keep nothing.
+        workers: Processes; by default all cores for large data and one otherwise.
+    """
+    if cache is None:
+        return _build(rows, tokenizer=tokenizer, form=form, truncate=truncate, workers=workers)
+    key_parts = (
+        rows_fingerprint(rows),
+        tokenizer_fingerprint(tokenizer),
+        json.dumps(form.to_dict()),
+        str(truncate),
+    )
+    key = hashlib.sha256("|".join((*key_parts, transformers.__version__)).encode()).hexdigest()[:32]
+    folder = cache / key
+    if not folder.is_dir():
+        _save(_build(rows, tokenizer=tokenizer, form=form, truncate=truncate, workers=workers), folder)
+        logger.info("tokenised %d rows into %s", len(rows), folder)
+    else:
+        logger.info("%d rows were tokenised before: %s", len(rows), folder)
+    return TokenTable(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _NAMES))
+
+
+def _save(table: TokenTable, folder: Path) -> None:
+    """Write all arrays under a temporary name, then move the folder into place."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    try:
+        for name in _NAMES:
+            with open(temporary / f"{name}.npy", "wb") as handle:
+                np.save(handle, getattr(table, name))
+                handle.flush()
+                os.fsync(handle.fileno())
+        os.rename(temporary, folder)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not folder.is_dir():  # another process may have been first, with the same content
+            raise
+
+
+def _build(
+    rows: Sequence[Row],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    form: TextFormat,
+    truncate: bool,
+    workers: int | None,
+) -> TokenTable:
+    if workers is None:
+        workers = (os.cpu_count() or 1) if len(rows) >= _PARALLEL_FROM else 1
+    chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+    work = partial(_fold_chunk, tokenizer=tokenizer, form=form, truncate=truncate)
+    if workers > 1:
+        with ProcessPoolExecutor(workers) as pool:
+            return _concatenate(pool.map(work, chunks))
+    return _concatenate(map(work, chunks))
+
+
+def _fold_chunk(
+    rows: Sequence[Row], *, tokenizer: PreTrainedTokenizerBase, form: TextFormat, truncate: bool
+) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
+    """Flat ids, row sizes, prompt lengths, branch counts and branch lengths of a few rows."""
+    texts = [
+        render(row.prompt, r.text, tokenizer=tokenizer, form=form) for row in rows for r in row.responses
+    ]
+    encoded = iter(encode(texts, tokenizer=tokenizer, form=form, truncate=truncate))
+    ids: list[int] = []
+    sizes, prompts, counts, lengths = [], [], [], []
+    for row in rows:
+        sequences = [next(encoded) for _ in row.responses]
+        shared = shared_prefix(sequences)
+        before = len(ids)
+        ids.extend(sequences[0][:shared])
+        for sequence in sequences:
+            ids.extend(sequence[shared:])
+            lengths.append(len(sequence) - shared)
+        sizes.append(len(ids) - before)
+        prompts.append(shared)
+        counts.append(len(sequences))
+    return ids, sizes, prompts, counts, lengths
+
+
+def _concatenate(parts: Iterator[tuple[list[int], list[int], list[int], list[int], list[int]]]) -> TokenTable:
+    columns: tuple[list[Array], ...] = ([], [], [], [], [])
+    for part in parts:
+        for column, values in zip(columns, part, strict=True):
+            column.append(np.asarray(values, np.int32))
+    ids, sizes, prompts, counts, lengths = (
+        np.concatenate(column) if column else np.zeros(0, np.int32) for column in columns
+    )
+    return TokenTable(
+        tokens=ids,
+        row_start=np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]),
+        prompt_length=prompts,
+        branch_start=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
+        branch_length=lengths,
+    )

@@ -1,0 +1,209 @@
+"""A reward model: a transformers sequence classifier with one output, read at each branch's last token."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from trueup.data.branches import BranchRow
+from trueup.models import attention, branching
+from trueup.models.branching import Layout
+from trueup.models.sharing import Sharing, choose, describe, is_causal, windows_of
+
+logger = logging.getLogger(__name__)
+
+# FlexAttention works in blocks of this many tokens.
+_FLEX_BLOCK = 128
+_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm")
+
+
+@dataclass(frozen=True)
+class Branches:
+    """What a reward model says of each branch, in the order of the rows and their branches.
+
+    Args:
+        reward: Scalar reward, float32 or wider.
+        hidden: Vector that enters the head (after the final normalisation, where the model has one).
+        before_norm: Euclidean norm of that vector before the final normalisation; None unless asked for.
+    """
+
+    reward: Float[Tensor, " branches"]
+    hidden: Float[Tensor, "branches d"]
+    before_norm: Float[Tensor, " branches"] | None = None
+
+
+class RewardModel(nn.Module):
+    """Wraps a one-label sequence classifier so that a prompt is computed once for all its responses.
+
+    Args:
+        pretrained: An `AutoModelForSequenceClassification` with `num_labels=1`, or a PEFT model around one.
+        sharing: How branches are computed; chosen from the model and device when None.
+    """
+
+    def __init__(self, pretrained: PreTrainedModel | PeftModel, *, sharing: Sharing | None = None) -> None:
+        super().__init__()
+        self.pretrained = pretrained
+        self.causal = is_causal(self.core)
+        chosen, self.sharing_reason = choose(self.core, flex=self.device.type == "cuda")
+        self.sharing: Sharing = sharing or chosen
+        if self.sharing == "trees":
+            attention.enable(self.core.config.get_text_config())
+
+    @property
+    def core(self) -> PreTrainedModel:
+        """The sequence classifier itself, without an adapter's wrapping."""
+        model = self.pretrained
+        return model.get_base_model() if isinstance(model, PeftModel) else model
+
+    @property
+    def config(self) -> Any:
+        """The transformers configuration."""
+        return self.core.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.pretrained.parameters()).device
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last linear layer, [1, d]."""
+        return find_head(self.core)
+
+    def describe_sharing(self) -> str:
+        """One line that says how branches are computed, and why."""
+        return describe(self.sharing, self.sharing_reason)
+
+    def layout(self, rows: Sequence[BranchRow]) -> Layout:
+        """Place rows for this model, on its device."""
+        if self.sharing == "trees":
+            layout = branching.packed(rows)
+        elif self.sharing == "flex":
+            layout = branching.packed(rows, multiple=_FLEX_BLOCK)
+        elif self.sharing == "mask":
+            layout = branching.padded(rows)
+        else:
+            layout = branching.separate(rows)
+        return layout.to(self.device)
+
+    def forward(self, layout: Layout, *, before_norm: bool = False) -> Branches:
+        """Rewards of all branches of a layout made by `self.layout`."""
+        if not self.causal:
+            return self._forward_encoder(layout)
+        trunk = self.core.base_model
+        kwargs = self._mask_arguments(layout)
+        with _captured(_final_norm(trunk) if before_norm else None) as seen:
+            states = trunk(layout.input_ids, position_ids=layout.position_ids, use_cache=False, **kwargs)[0]
+        hidden = states.flatten(0, 1)[layout.last]
+        norm = seen[0].flatten(0, 1)[layout.last].float().norm(dim=-1) if seen else None
+        return Branches(self._read(hidden), hidden, norm)
+
+    def _mask_arguments(self, layout: Layout) -> dict[str, Any]:
+        """Keyword arguments that make the trunk obey the layout's mask rule."""
+        config = self.core.config.get_text_config()
+        if self.sharing == "trees":
+            dtype = (
+                torch.get_autocast_dtype(layout.last.device.type) if _autocast(layout) else self.core.dtype
+            )
+            trees = attention.tree_masks(layout, dtype=dtype, windows=windows_of(config))
+            # The 4-D placeholder keeps transformers from building a mask of its own.
+            return {"attention_mask": layout.last.new_ones(1, 1, 1, 1, dtype=torch.bool), "trees": trees}
+        if self.sharing == "separate":
+            return {"attention_mask": layout.real.long()}
+        build = attention.block_mask if self.sharing == "flex" else branching.visible
+        full, windows = build(layout), windows_of(config)
+        if not windows:
+            return {"attention_mask": full}
+        sliding = build(layout, window=windows[0])
+        types = getattr(config, "layer_types", None)
+        if not types or set(types) == {"sliding_attention"}:
+            return {"attention_mask": sliding}
+        return {"attention_mask": {"full_attention": full, "sliding_attention": sliding}}
+
+    def _forward_encoder(self, layout: Layout) -> Branches:
+        """Bidirectional models pool in their own way; what enters their last linear layer is recorded."""
+        with _captured(self.head) as seen:
+            self.core(input_ids=layout.input_ids, attention_mask=layout.real.long())
+        return Branches(self._read(seen[0]), seen[0])
+
+    def _read(self, hidden: Float[Tensor, "branches d"]) -> Float[Tensor, " branches"]:
+        """Apply the head in float32 or wider: bfloat16 rewards of size 10 come in steps of 0.06."""
+        head = self.head
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        with torch.autocast(hidden.device.type, enabled=False):
+            bias = head.bias.to(wide) if head.bias is not None else None
+            return F.linear(hidden.to(wide), head.weight.to(wide), bias)[:, 0]
+
+
+def _autocast(layout: Layout) -> bool:
+    return torch.is_autocast_enabled(layout.last.device.type)
+
+
+def find_head(core: nn.Module) -> nn.Linear:
+    """The layer whose output is the reward: `score` of causal models, the last linear of `classifier` elsewhere."""
+    head = getattr(core, "score", None) or getattr(core, "classifier", None)
+    if head is not None and hasattr(head, "modules_to_save"):
+        head = head.modules_to_save[head.active_adapter]
+    linears = (
+        [module for module in head.modules() if isinstance(module, nn.Linear)] if head is not None else []
+    )
+    if not linears or linears[-1].out_features != 1:
+        raise TypeError(f"{type(core).__name__} has no head with a single output")
+    return linears[-1]
+
+
+def _final_norm(trunk: nn.Module) -> nn.Module | None:
+    """The trunk's last normalisation, if it has one under a known name."""
+    return next(
+        (module for name in _NORMS if isinstance(module := getattr(trunk, name, None), nn.Module)), None
+    )
+
+
+@contextlib.contextmanager
+def _captured(module: nn.Module | None) -> Iterator[list[Tensor]]:
+    """Collect the inputs of a module while it runs."""
+    seen: list[Tensor] = []
+    if module is None:
+        yield seen
+        return
+    handle = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def check_sharing(model: RewardModel, rows: Sequence[BranchRow]) -> float:
+    """Compare the shared computation with the ordinary one on real rows; fall back to the latter if they differ.
+
+    Returns:
+        Largest difference of a reward, in reward units (0 when nothing is shared).
+    """
+    if model.sharing == "separate" or not rows:
+        return 0.0
+    training = model.training
+    model.eval()
+    shared = model(model.layout(rows)).hidden
+    way = model.sharing
+    model.sharing = "separate"
+    ordinary = model(model.layout(rows)).hidden
+    model.train(training)
+    difference = float((shared - ordinary).abs().max() / ordinary.abs().max().clamp_min(1e-6))
+    narrow = shared.dtype in (torch.float16, torch.bfloat16)
+    if difference <= (5e-2 if narrow else 1e-3):
+        model.sharing = way
+    else:
+        model.sharing_reason = (
+            f"its shared and ordinary computations differ by {difference:.1e} on two of your rows"
+        )
+        logger.warning(model.describe_sharing())
+    return difference

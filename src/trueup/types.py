@@ -1,0 +1,88 @@
+"""Axes, batch views and protocols that the floors share.
+
+Axis names, outermost first: `members` (ensemble), `prompts` or `pairs` or `branches`, `s` all tokens, `t` response
+tokens, `d` hidden, `v` vocabulary.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Unit = Literal["pair", "prompt", "branch", "token"]
+"""What one entry of an unreduced loss is; the trainer divides by the step's number of them."""
+
+Stats = Mapping[str, Tensor]
+"""Detached sums over a step, additive over micro-batches and devices."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardBatch:
+    """What a reward-model objective sees: per-branch tensors, never token ids or a model.
+
+    Args:
+        reward: Reward of each branch, float32 or wider.
+        hidden: Vector that enters the reward head, for each branch.
+        prompt: Index of each branch's prompt within the batch.
+        pairs: (chosen, rejected) as indices into `reward`.
+        margin: Required margin of each pair, in reward units (0 where the data state none).
+        order: Position of each pair in the whole step's order, counted over all devices and micro-batches.
+        step_pairs: Number of pairs of the whole step.
+        rank: Place of each branch in its prompt's ranking (0 is best), -1 where the data give none.
+    """
+
+    reward: Float[Tensor, " branches"]
+    hidden: Float[Tensor, "branches d"]
+    prompt: Int[Tensor, " branches"]
+    pairs: Int[Tensor, "pairs 2"]
+    margin: Float[Tensor, " pairs"]
+    order: Int[Tensor, " pairs"]
+    step_pairs: int
+    rank: Int[Tensor, " branches"]
+
+    @property
+    def chosen(self) -> Float[Tensor, " pairs"]:
+        """Reward of each pair's chosen branch."""
+        return self.reward[self.pairs[:, 0]]
+
+    @property
+    def rejected(self) -> Float[Tensor, " pairs"]:
+        """Reward of each pair's rejected branch."""
+        return self.reward[self.pairs[:, 1]]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An unreduced loss.
+
+    Args:
+        values: One value per unit, in nats where the loss is a log-likelihood.
+        mask: Which units count; None means all.
+        metrics: Detached per-unit values worth logging as step means.
+    """
+
+    values: Float[Tensor, " units"]
+    mask: Bool[Tensor, " units"] | None = None
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@runtime_checkable
+class RewardObjective(Protocol):
+    """One term of a reward-model loss."""
+
+    unit: ClassVar[Unit]
+
+    def __call__(self, batch: RewardBatch, stats: Stats, /) -> Loss:
+        """Return the unreduced loss; pure and deterministic."""
+        ...
+
+
+@runtime_checkable
+class Coupled(Protocol):
+    """A term whose value couples the units of a step (batch-wise sum-to-zero, for one)."""
+
+    def statistics(self, batch: RewardBatch, /) -> Stats:
+        """Return detached sums, additive over the step's micro-batches and devices."""
+        ...
