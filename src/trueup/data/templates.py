@@ -12,13 +12,13 @@ from trueup.errors import DataError, RecipeError
 
 logger = logging.getLogger(__name__)
 
-BUILT_IN_TEMPLATE = "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] | trim }}\n{% endfor %}"
+BUILT_IN_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] | trim }}\n{% endfor %}"
+)
 """Used where a tokenizer brings no chat template: `User: ...`, `Assistant: ...`, one turn after another."""
 
 # Templates that print today's date would make a reward depend on the day it is asked for.
-_FIXED_DATE = (
-    "{%- macro strftime_now(format) -%}01 Jan 2025{%- endmacro -%}{%- set date_string = '01 Jan 2025' -%}"
-)
+_FIXED_DATE = "{%- macro strftime_now(format) -%}01 Jan 2025{%- endmacro -%}{%- set date_string = '01 Jan 2025' -%}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +73,11 @@ def _ensure_template(tokenizer: PreTrainedTokenizerBase) -> bool:
     template = tokenizer.chat_template
     if template is None or template == BUILT_IN_TEMPLATE:
         if template is None:
-            logger.warning(
-                "the tokenizer has no chat template: using the built-in one (User: ... Assistant: ...)"
-            )
+            logger.warning("the tokenizer has no chat template: using the built-in one (User: ... Assistant: ...)")
         tokenizer.chat_template = BUILT_IN_TEMPLATE
         return False
     if isinstance(template, str) and "strftime_now" in template and not template.startswith(_FIXED_DATE):
-        logger.warning(
-            "the chat template prints today's date: fixed to 01 Jan 2025, so that rewards do not change"
-        )
+        logger.warning("the chat template prints today's date: fixed to 01 Jan 2025, so that rewards do not change")
         tokenizer.chat_template = _FIXED_DATE + template
     return True
 

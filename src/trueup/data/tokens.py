@@ -149,9 +149,7 @@ def _fold_chunk(
     rows: Sequence[Row], *, tokenizer: PreTrainedTokenizerBase, form: TextFormat, truncate: bool
 ) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
     """Flat ids, row sizes, prompt lengths, branch counts and branch lengths of a few rows."""
-    texts = [
-        render(row.prompt, r.text, tokenizer=tokenizer, form=form) for row in rows for r in row.responses
-    ]
+    texts = [render(row.prompt, r.text, tokenizer=tokenizer, form=form) for row in rows for r in row.responses]
     encoded = iter(encode(texts, tokenizer=tokenizer, form=form, truncate=truncate))
     ids: list[int] = []
     sizes, prompts, counts, lengths = [], [], [], []

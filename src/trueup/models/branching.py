@@ -99,9 +99,7 @@ def _grid(rows: int, slots: int) -> dict[str, np.ndarray]:
     return grid | {name: np.full((rows, slots), PAD, np.int64) for name in ("tree", "branch")}
 
 
-def _layout(
-    grid: dict[str, np.ndarray], last: Sequence[np.ndarray], spans: Sequence[tuple[int, int]] = ()
-) -> Layout:
+def _layout(grid: dict[str, np.ndarray], last: Sequence[np.ndarray], spans: Sequence[tuple[int, int]] = ()) -> Layout:
     tensors = {name: torch.from_numpy(array) for name, array in grid.items()}
     return Layout(**tensors, last=torch.from_numpy(np.concatenate(last)), spans=tuple(spans))
 

@@ -110,9 +110,7 @@ class RewardModel(nn.Module):
         """Keyword arguments that make the trunk obey the layout's mask rule."""
         config = self.core.config.get_text_config()
         if self.sharing == "trees":
-            dtype = (
-                torch.get_autocast_dtype(layout.last.device.type) if _autocast(layout) else self.core.dtype
-            )
+            dtype = torch.get_autocast_dtype(layout.last.device.type) if _autocast(layout) else self.core.dtype
             trees = attention.tree_masks(layout, dtype=dtype, windows=windows_of(config))
             # The 4-D placeholder keeps transformers from building a mask of its own.
             return {"attention_mask": layout.last.new_ones(1, 1, 1, 1, dtype=torch.bool), "trees": trees}
@@ -152,9 +150,7 @@ def find_head(core: nn.Module) -> nn.Linear:
     head = getattr(core, "score", None) or getattr(core, "classifier", None)
     if head is not None and hasattr(head, "modules_to_save"):
         head = head.modules_to_save[head.active_adapter]
-    linears = (
-        [module for module in head.modules() if isinstance(module, nn.Linear)] if head is not None else []
-    )
+    linears = [module for module in head.modules() if isinstance(module, nn.Linear)] if head is not None else []
     if not linears or linears[-1].out_features != 1:
         raise TypeError(f"{type(core).__name__} has no head with a single output")
     return linears[-1]
@@ -162,9 +158,7 @@ def find_head(core: nn.Module) -> nn.Linear:
 
 def _final_norm(trunk: nn.Module) -> nn.Module | None:
     """The trunk's last normalisation, if it has one under a known name."""
-    return next(
-        (module for name in _NORMS if isinstance(module := getattr(trunk, name, None), nn.Module)), None
-    )
+    return next((module for name in _NORMS if isinstance(module := getattr(trunk, name, None), nn.Module)), None)
 
 
 @contextlib.contextmanager
@@ -202,8 +196,6 @@ def check_sharing(model: RewardModel, rows: Sequence[BranchRow]) -> float:
     if difference <= (5e-2 if narrow else 1e-3):
         model.sharing = way
     else:
-        model.sharing_reason = (
-            f"its shared and ordinary computations differ by {difference:.1e} on two of your rows"
-        )
+        model.sharing_reason = f"its shared and ordinary computations differ by {difference:.1e} on two of your rows"
         logger.warning(model.describe_sharing())
     return difference

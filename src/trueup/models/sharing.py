@@ -29,9 +29,7 @@ def windows_of(config: Any) -> tuple[int, ...]:
 def is_causal(model: PreTrainedModel) -> bool:
     """Whether a sequence classifier reads the last token of a causal trunk."""
     config = model.config.get_text_config()
-    bidirectional = not getattr(config, "is_causal", True) or getattr(
-        config, "use_bidirectional_attention", False
-    )
+    bidirectional = not getattr(config, "is_causal", True) or getattr(config, "use_bidirectional_attention", False)
     known = type(model.config) in AutoModelForCausalLM._model_mapping and not getattr(
         config, "is_encoder_decoder", False
     )

@@ -7,14 +7,10 @@ import torch
 from trueup.types import RewardBatch
 
 
-def pairs(
-    chosen: Sequence[float], rejected: Sequence[float], *, dtype: torch.dtype = torch.float64
-) -> RewardBatch:
+def pairs(chosen: Sequence[float], rejected: Sequence[float], *, dtype: torch.dtype = torch.float64) -> RewardBatch:
     """One pair per prompt, with the given rewards as leaves that record gradients."""
     count = len(chosen)
-    reward = torch.tensor(
-        [value for pair in zip(chosen, rejected, strict=True) for value in pair], dtype=dtype
-    )
+    reward = torch.tensor([value for pair in zip(chosen, rejected, strict=True) for value in pair], dtype=dtype)
     branch = torch.arange(2 * count)
     return RewardBatch(
         reward=reward.requires_grad_(),

@@ -1,1 +1,1 @@
-"""rewards."""
+"""What is optimised or audited: `Reward.score(prompts, responses) -> Scores`."""

@@ -76,9 +76,7 @@ class BatchSumToZero:
         group, _ = self._groups(batch)
         reward_sum, pairs = stats["reward_sum"][group], stats["pairs"][group]
         # The step's mean weighs a group by its pairs, hence one factor b more than in the formulas above.
-        weight = {"official": 0.25 * torch.ones_like(pairs), "mean": 0.25 / pairs, "sum": pairs}[
-            self.reduction
-        ]
+        weight = {"official": 0.25 * torch.ones_like(pairs), "mean": 0.25 / pairs, "sum": pairs}[self.reduction]
         pair_sum = batch.chosen + batch.rejected
         values = self.coefficient * weight * reward_sum * (2 * pair_sum - reward_sum / pairs)
         return Loss(values, metrics={"reward_sum_to_zero": (reward_sum / (2 * pairs)).abs()})

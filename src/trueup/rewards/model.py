@@ -1,0 +1,132 @@
+"""A reward model as a reward: scores exactly what it was trained on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from trueup.data.branches import BranchRow
+from trueup.data.rows import Origin, Prompt, Response, Row
+from trueup.data.tokens import tokenize_rows
+from trueup.errors import NonFiniteError
+from trueup.models.checkpoints import Checkpoint
+from trueup.models.plan import cut
+from trueup.models.reward import check_sharing
+from trueup.rewards.base import Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelReward:
+    """Scores with a reward model, each prompt computed once for all its responses.
+
+    Template, special tokens, length and truncation side are those stored with the model. A score does not depend on
+    what else is scored with it: nothing is ever attended across rows and no pad id is searched for.
+
+    Args:
+        checkpoint: The model with its tokenizer and text format.
+        name: What reports call it.
+        token_budget: Token slots per forward pass.
+        keep_hidden: Whether hidden states and norms are returned too.
+        progress: Whether a progress bar is shown.
+    """
+
+    checkpoint: Checkpoint
+    name: str
+    token_budget: int = 16_384
+    keep_hidden: bool = False
+    progress: bool = False
+
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Scores:
+        """Score K_i >= 1 responses to each prompt i.
+
+        Raises:
+            NonFiniteError: A reward is NaN or infinite.
+        """
+        rows = self._tokenise(prompts, responses)
+        model = self.checkpoint.model.eval()
+        order = sorted(range(len(rows)), key=lambda i: (rows[i].longest, i))
+        check_sharing(model, [rows[i] for i in order[len(order) // 2 :][:2]])
+        starts = np.concatenate([[0], np.cumsum([len(group) for group in responses])])
+        reward = np.full(starts[-1], np.nan)
+        hidden: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
+        for part in self._parts(rows, order):
+            where = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in part])
+            with torch.inference_mode():
+                branches = model(model.layout([rows[i] for i in part]), before_norm=self.keep_hidden)
+            reward[where] = branches.reward.double().cpu().numpy()
+            if self.keep_hidden:
+                norm = branches.before_norm.cpu().numpy() if branches.before_norm is not None else None
+                hidden.append((where, branches.hidden.float().cpu().numpy(), norm))
+        self._stop_if_not_finite(reward, prompts, starts)
+        return self._scores(reward, rows, starts, hidden)
+
+    def _tokenise(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> list[BranchRow]:
+        as_rows = [
+            Row(
+                prompt=prompt,
+                responses=tuple(Response(text=text) for text in group),
+                id=str(number),
+                origin=Origin("prompts", number + 1),
+            )
+            for number, (prompt, group) in enumerate(zip(prompts, responses, strict=True))
+        ]
+        known = self.checkpoint
+        table = tokenize_rows(as_rows, tokenizer=known.tokenizer, form=known.form, truncate=True)
+        nothing = np.zeros((0, 2), np.int64)
+        return [
+            BranchRow(
+                tokens=table.ids(i),
+                prompt_length=int(table.prompt_length[i]),
+                branch_lengths=table.lengths(i),
+                pairs=nothing,
+                rank=np.full(len(table.lengths(i)), -1),
+                index=i,
+            )
+            for i in range(len(table))
+        ]
+
+    def _parts(self, rows: Sequence[BranchRow], order: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """Micro-batches of rows of like length, made chunk by chunk so that planning stays linear."""
+        with tqdm(total=len(rows), desc=f"score with {self.name}", disable=not self.progress, leave=False) as bar:
+            for start in range(0, len(order), 256):
+                chunk = order[start : start + 256]
+                budget, sharing = self.token_budget, self.checkpoint.model.sharing
+                for part in cut([rows[i] for i in chunk], budget=budget, sharing=sharing):
+                    yield tuple(chunk[i] for i in part)
+                    bar.update(len(part))
+
+    def _stop_if_not_finite(self, reward: np.ndarray, prompts: Sequence[Prompt], starts: np.ndarray) -> None:
+        bad = np.flatnonzero(~np.isfinite(reward))
+        if len(bad):
+            row = int(np.searchsorted(starts, bad[0], side="right"))
+            raise NonFiniteError(
+                f"{self.name} gives a reward of {reward[bad[0]]} to a response in row {row} ({len(bad)} in all); "
+                "load it in float32, or check the weights"
+            )
+
+    def _scores(
+        self,
+        reward: np.ndarray,
+        rows: Sequence[BranchRow],
+        starts: np.ndarray,
+        hidden: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
+    ) -> Scores:
+        head = self.checkpoint.model.head.weight.detach().float().cpu().numpy()[0]
+        states = norms = None
+        if hidden:
+            states = np.zeros((len(reward), len(head)), np.float32)
+            norms = np.zeros(len(reward)) if hidden[0][2] is not None else None
+            for where, values, norm in hidden:
+                states[where] = values
+                if norms is not None and norm is not None:
+                    norms[where] = norm
+        return Scores(
+            reward=reward,
+            prompt=np.repeat(np.arange(len(rows)), np.diff(starts)),
+            length=np.asarray([n for row in rows for n in row.branch_lengths], float),
+            hidden=states,
+            before_norm=norms,
+            head=head if self.keep_hidden else None,
+        )
