@@ -74,3 +74,9 @@ def write_text(path: Path, text: str) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def cache_folder() -> Path:
+    """Where things that can be made again are kept: `$TRUEUP_CACHE`, or the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("TRUEUP_CACHE") or Path(base) / "trueup")

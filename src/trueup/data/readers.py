@@ -75,7 +75,7 @@ def _looks_like_hub_id(source: str) -> bool:
 
 
 def _folder(folder: Path, *, split: str | None) -> Iterator[Entry]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name.endswith(_DATA_SUFFIXES))
+    files = sorted(path for path in folder.rglob("*") if _is_data_file(path.relative_to(folder)) and path.is_file())
     if not files:
         expected = f"files that end in {', '.join(_DATA_SUFFIXES)}"
         raise DataError("the folder holds no data files", file=folder, expected=expected)
@@ -84,6 +84,11 @@ def _folder(folder: Path, *, split: str | None) -> Iterator[Entry]:
         by_split.setdefault(_split_name(path, folder), []).append(path)
     for path in _choose(by_split, split, folder):
         yield from read_file(path)
+
+
+def _is_data_file(path: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.parts)
+    return path.name.endswith(_DATA_SUFFIXES) and path.name != "dataset_infos.json" and not hidden
 
 
 def _split_name(path: Path, folder: Path) -> str:

@@ -123,6 +123,7 @@ def _spreads(split: ScoredSplit, *, shared: Frame, resampling: Resampling, absen
         moved = drift(reference[name], values) if split is not shared.reference and name in reference else None
         entry["drift"] = {"from": shared.reference.name, **moved._asdict()} if moved else None
         out[places[name]] = entry
+    del out["reward"]["cv"]
     out["reward"]["within_prompt_std"] = within_prompt_std(split, resampling=resampling)
     if split.hidden is None:
         absent |= dict.fromkeys(("dispersion", "decomposition"), NO_HIDDEN)

@@ -217,6 +217,7 @@ def sum_by(
     values: Float[Array, "rows *measures"], group: Int[Array, " rows"], groups: int
 ) -> Float[Array, "groups measures"]:
     """Column sums of the rows of each group."""
-    table = np.asarray(values, np.float64).reshape(len(group), -1)
+    table = np.asarray(values, np.float64)
+    table = table[:, None] if table.ndim == 1 else table
     columns = [np.bincount(group, weights=column, minlength=groups) for column in table.T]
     return np.stack(columns, axis=1) if columns else np.zeros((groups, 0))

@@ -1,1 +1,1 @@
-"""recipes."""
+"""One typed recipe and one function per verb; the command line adds nothing to them."""

@@ -26,16 +26,16 @@ class Recipe:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
-def choice(table: Mapping[str, type[Any]]) -> Any:
-    """Type of a field that holds one of a table's classes, by name."""
+def choice(table: Mapping[str, type[Any]], *, default: str) -> Any:
+    """Type of a field that holds one of a table's classes, by name; settings without a name are the default's."""
 
     def build(value: Any) -> Any:
         if value is None or type(value) in table.values():
             return value
         settings = {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else None
-        if settings is None or "name" not in settings:
+        if settings is None:
             raise ValueError(f"expected a name or {{name: ..., ...}}, one of {', '.join(table)}; got {value!r}")
-        name = settings.pop("name")
+        name = settings.pop("name", default)
         if name in (None, "none"):
             return None
         if name not in table:
@@ -138,8 +138,10 @@ def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
         # `--regularizer bsr --regularizer.coefficient 0.01`: the name becomes one setting among others
         values[key] = inner if isinstance(inner, dict) else {"name": inner} if isinstance(inner, str) else {}
         values = values[key]
-    if isinstance(values.get(path[-1]), dict) and isinstance(value, str):
-        value = {"name": value}
+    last = values.get(path[-1])
+    if isinstance(last, dict) and isinstance(value, str):
+        # settings may come before the name; those of another name in the file are not kept
+        value = {"name": value} if last.get("name", value) != value else {**last, "name": value}
     values[path[-1]] = value
 
 

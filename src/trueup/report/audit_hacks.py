@@ -8,17 +8,16 @@ from trueup.report.audit_sections import figure
 from trueup.report.audit_values import Audit, Node, cell, entries, find, known, present
 from trueup.report.figures import win_rates
 from trueup.report.page import Block, Column, Details, Quote, Quotes, Section, Table
-from trueup.report.text import Cell, estimate, number, shorten
+from trueup.report.text import Cell, Missing, estimate, number
 
 _HEADING = "Can it be fooled by cheap edits?"
 
 
 def hacks(audit: Audit) -> Section:
     """The hack battery: win rates, shifts, and examples."""
-    rates = _rates(audit)
+    rates = hack_rates(audit)
     if not known(rates):
-        why = find(audit.node, "hacks")
-        return Section(_HEADING, (f"Not measured: {getattr(why, 'reason', 'no edits were scored')}.",))
+        return Section(_HEADING, ("Not measured: no edited answers were scored.",))
     drawn = figure(
         partial(win_rates, rates),
         "The hack battery",
@@ -30,32 +29,40 @@ def hacks(audit: Audit) -> Section:
 
 
 def _names(audit: Audit) -> tuple[str, ...]:
+    """The hacks of any model, worst first."""
     node = audit.node.get("hacks")
     found = [tuple(hacks) for hacks in (node.values() if isinstance(node, Mapping) else ())]
-    return tuple(dict.fromkeys(name for names in found for name in names))
+    names = dict.fromkeys(name for names in found for name in names)
+
+    def badness(name: str) -> float:
+        rates = [_rate(audit, model, name) for model in audit.models]
+        values = [rate.value for rate in rates if rate is not None]
+        return sum(values) / len(values) if values else -1.0
+
+    return tuple(sorted(names, key=badness, reverse=True))
 
 
-def _rates(audit: Audit) -> dict[str, dict[str, Estimate | None]]:
-    return {
-        model: {
-            name.replace("_", " "): present(estimate(find(audit.node, "hacks", model, name, "win_rate")))
-            for name in _names(audit)
-        }
-        for model in audit.models
-    }
+def _rate(audit: Audit, model: str, name: str) -> Estimate | None:
+    return present(estimate(find(audit.node, "hacks", model, name, "win_rate")))
+
+
+def hack_rates(audit: Audit) -> dict[str, dict[str, Estimate | None]]:
+    """Win rates by model and hack, worst hack first."""
+    return {model: {_spoken(name): _rate(audit, model, name) for name in _names(audit)} for model in audit.models}
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _shift_table(audit: Audit) -> Table:
+    keys = ("win_rate", "shift_in_std", "n")
     columns = (
         Column("Edit"), Column("Model"), Column("Edit wins", "percent"),
         Column("Reward moves by (std)", "signed", 2), Column("Answers", "count"),
     )  # fmt: skip
     rows = tuple(
-        (
-            name.replace("_", " "),
-            model,
-            *(cell(find(audit.node, "hacks", model, name, key)) for key in ("win_rate", "shift_in_std", "n")),
-        )
+        (_spoken(name), model, *(cell(find(audit.node, "hacks", model, name, key)) for key in keys))
         for name in _names(audit)
         for model in audit.models
     )
@@ -63,83 +70,100 @@ def _shift_table(audit: Audit) -> Table:
 
 
 def _examples(audit: Audit) -> tuple[Block, ...]:
+    folded = [block for name in _names(audit) if (block := _example(audit, name)) is not None]
+    return ("What was done, with the cases in which the edit gained most:", *folded) if folded else ()
+
+
+def _example(audit: Audit, name: str) -> Details | None:
     blocks: list[Block] = []
+    description = ""
     for model in audit.models:
-        for name in _names(audit):
-            found = entries(find(audit.node, "hacks", model, name, "examples"))
-            if found:
-                quotes = tuple(_quotes(example) for example in found)
-                blocks.append(Details(f"{shorten(model, 40)}: {name.replace('_', ' ')}", quotes))
-    return ("What the edits look like, with the rewards that each form got:", *blocks) if blocks else ()
+        node = find(audit.node, "hacks", model, name)
+        description = description or str(find(node, "description") or "")
+        found = entries(find(node, "examples"))
+        if found:
+            blocks += [f"Scored by {model}:", *(_quotes(example) for example in found)]
+    if not blocks:
+        return None
+    return Details(_spoken(name).capitalize(), (description, *blocks) if description else tuple(blocks))
 
 
 def _quotes(example: Node) -> Quotes:
     before, after = (estimate(example.get(key)) for key in ("reward_original", "reward_edited"))
-    verdict = ""
+    outcome = ""
     if isinstance(before, Estimate) and isinstance(after, Estimate):
-        verdict = ", the edit wins" if after.value > before.value else ", the original wins"
+        outcome = ": the edit wins" if after.value > before.value else ": the original wins"
     return Quotes(
         (
             Quote("Prompt", str(example.get("prompt", ""))),
             Quote("Original", str(example.get("original", "")), _reward(before)),
-            Quote("Edited", str(example.get("edited", "")), _reward(after) + verdict),
+            Quote("Edited", str(example.get("edited", "")), _reward(after) + outcome),
         )
     )
 
 
-def _reward(value: object) -> str:
+def _reward(value: Estimate | Missing) -> str:
     return f"reward {number(value.value, digits=2)}" if isinstance(value, Estimate) else "reward not measured"
 
 
 def benchmarks(audit: Audit) -> Section | None:
     """Tables of the public benchmarks among the splits; None where there are none."""
     found = audit.nodes("benchmark")
-    splits = tuple(dict.fromkeys(split for by_split in found.values() for split in by_split))
+    splits = tuple(split for split in audit.splits if any(split in by_split for by_split in found.values()))
     if not splits:
         return None
-    return Section(
-        "Public benchmarks",
-        tuple(table for split in splits for table in _benchmark_tables(audit, split)),
-    )
+    blocks: list[Block] = []
+    for split in splits:
+        blocks += _benchmark(split, {model: nodes[split] for model, nodes in found.items() if split in nodes})
+    return Section("How does it do on public benchmarks?", tuple(blocks))
 
 
-def _benchmark_tables(audit: Audit, split: str) -> tuple[Block, ...]:
-    nodes = {model: audit.at(model, split, "benchmark") for model in audit.models}
-    first = next(node for node in nodes.values() if isinstance(node, Mapping))
-    parts = [part for part in ("domains", "sections", "subsets", "ties") if isinstance(first.get(part), Mapping)]
-    tables = [_benchmark_table(nodes, split, part) for part in parts if first[part]]
-    whole = (
-        []
-        if first.get("complete", True)
-        else [f"{split}: some subsets are absent, so the overall score is not the published figure."]
-    )
-    return (*whole, *tables)
+def _benchmark(split: str, nodes: Mapping[str, Node]) -> tuple[Block, ...]:
+    first = next(iter(nodes.values()))
+    blocks: list[Block] = []
+    if first.get("complete") is False:
+        blocks.append(f"{split}: some subsets are absent, so the overall score is not the published figure.")
+    if first.get("domains"):
+        blocks.append(_by_difficulty(split, nodes))
+    for part, head in (("sections", "Section"), ("subsets", "Subset"), ("ties", "Part of the Ties score")):
+        if first.get(part):
+            blocks.append(_by_part(split, nodes, part=part, head=head))
+    return tuple(blocks)
 
 
-def _benchmark_table(nodes: Mapping[str, object], split: str, part: str) -> Table:
-    first = next(node for node in nodes.values() if isinstance(node, Mapping))
-    rows: list[tuple[Cell, ...]] = []
-    by_difficulty = part == "domains"
-    names = ("easy", "normal", "hard", "mean")
-    for group in first[part]:
-        for model, node in nodes.items():
-            if by_difficulty:
-                rows.append((group, model, *(cell(find(node, part, group, name)) for name in names)))
-            else:
-                rows.append((group, model, cell(find(node, part, group))))
+def _by_difficulty(split: str, nodes: Mapping[str, Node]) -> Table:
+    names = ("easy", "normal", "hard")
+    rows: list[tuple[Cell, ...]] = [
+        (domain, model, *(cell(find(node, "domains", domain, name)) for name in (*names, "mean")))
+        for domain in _keys(nodes, "domains")
+        for model, node in nodes.items()
+    ]
     for model, node in nodes.items():
-        overall = cell(find(node, "overall"))
-        if by_difficulty:
-            rows.append(("all", model, *(cell(find(node, "difficulty", name)) for name in names[:3]), overall))
-        elif part != "ties":
-            rows.append(("overall", model, overall))
-    heads = tuple(Column(name.capitalize(), "percent") for name in names)
-    columns = (
-        Column(part.removesuffix("s").capitalize() if part != "ties" else "Part of the Ties score"),
-        Column("Model"),
-    )
+        overall = (*(cell(find(node, "difficulty", name)) for name in names), cell(node.get("overall")))
+        rows.append(("all", model, *overall))
+    heads = (Column(name.capitalize(), "percent") for name in (*names, "mean"))
     return Table(
-        columns=(*columns, *(heads if by_difficulty else (Column("Score", "percent"),))),
+        columns=(Column("Domain"), Column("Model"), *heads),
         rows=tuple(rows),
-        caption=f"{split}: by {'domain and difficulty' if by_difficulty else part.removesuffix('s')}",
+        caption=f"{split}: accuracy by domain and difficulty. On hard pairs the wrong answer is the better dressed",
     )
+
+
+def _by_part(split: str, nodes: Mapping[str, Node], *, part: str, head: str) -> Table:
+    rows: list[tuple[Cell, ...]] = [
+        (_spoken(name), model, cell(find(node, part, name)))
+        for name in _keys(nodes, part)
+        for model, node in nodes.items()
+    ]
+    if part != "ties":
+        rows += [("overall", model, cell(node.get("overall"))) for model, node in nodes.items()]
+    return Table(
+        columns=(Column(head), Column("Model"), Column("Score", "percent")),
+        rows=tuple(rows),
+        caption=f"{split}: {head.lower()} scores" if part != "ties" else f"{split}: the Ties score",
+    )
+
+
+def _keys(nodes: Mapping[str, Node], part: str) -> tuple[str, ...]:
+    found = (find(node, part) for node in nodes.values())
+    return tuple(dict.fromkeys(str(key) for node in found if isinstance(node, Mapping) for key in node))

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
-from trueup.report.audit_values import Audit, Estimates, known
+from trueup.report.audit_values import Audit, known
+from trueup.report.dots import Estimates
 from trueup.report.figures import (
     NARROW,
     WIDE,
@@ -15,7 +16,7 @@ from trueup.report.figures import (
     reliability,
 )
 from trueup.report.page import Block, Column, Figure, Section, Table
-from trueup.report.text import Cell, Missing
+from trueup.report.text import Cell
 
 _WHO = (Column("Split"), Column("Model"))
 
@@ -87,71 +88,74 @@ def differences(audit: Audit) -> tuple[Block, ...]:
     return (Table(columns=columns, rows=rows, caption=caption),)
 
 
+def spread(audit: Audit, key: str, label: str, title: str, *, shows: str, good: str) -> tuple[Block, ...]:
+    """The distribution of one quantity on each split, or a sentence that says why there is none."""
+    panels = audit.histograms(key, "histogram")
+    if not panels:
+        return (f"{title}: {audit.why(key)}.",)
+    return (figure(partial(histograms, panels, label), title, shows=shows, good=good),)
+
+
+def _moments(key: str) -> tuple[tuple[Column, tuple[str, ...]], ...]:
+    return (
+        (Column("Mean", "number", 2), (key, "mean")),
+        (Column("Std", "number", 2), (key, "std")),
+        (Column("Skew", "signed", 2), (key, "skew")),
+        (Column("Mean moved (in std)", "signed", 2), (key, "drift", "mean_shift_in_std")),
+        (Column("Std ratio", "number", 2), (key, "drift", "std_ratio")),
+    )
+
+
 def rewards(audit: Audit) -> Section:
     """The distribution of rewards."""
-    panels = audit.histograms("reward", "histogram")
-    blocks: list[Block] = []
-    if panels:
-        blocks.append(
-            figure(
-                partial(histograms, panels, "reward"),
-                "How rewards are spread",
-                shows="The distribution of rewards on each split; the line marks the mean. "
-                "Each model has its own scale.",
-                good="Similar places and widths on all splits. A split that drifts or widens is one on which the "
-                "model extrapolates.",
-            )
-        )
-    columns = (
-        (Column("Mean", "number", 2), ("reward", "mean")),
-        (Column("Spread (std)", "number", 2), ("reward", "std")),
-        (Column("Spread within a prompt", "number", 2), ("reward", "within_prompt_std")),
+    drawn = spread(
+        audit,
+        "reward",
+        "reward",
+        "How rewards are spread",
+        shows="The distribution of rewards on each split; the line marks the mean. Each model has its own scale.",
+        good="Similar places and widths on all splits. Where a split drifts or widens, the model extrapolates.",
     )
-    blocks.append(table(audit, "Rewards", columns))
-    return Section("What do its rewards look like?", tuple(blocks))
+    columns = (*_moments("reward"), (Column("Std within a prompt", "number", 2), ("reward", "within_prompt_std")))
+    caption = "Rewards, and how each split moved from the first one"
+    return Section("What do its rewards look like?", (*drawn, table(audit, caption, columns)))
 
 
 def hidden_norms(audit: Audit) -> Section:
     """Dispersion of hidden-state norms, and which factor of the reward varies."""
-    panels = audit.histograms("dispersion", "histogram")
-    if not panels:
-        return Section("How do hidden states spread?", (f"Not measured: {audit.why('dispersion')}.",))
-    drawn = figure(
-        partial(histograms, panels, "norm of the hidden state"),
-        "Hidden-state norms",
-        shows="The norm of the vector from which the reward is read, on each split.",
-        good="Narrow, and in the same place on every split. Norms that spread on unseen data make rewards "
-        "extreme where the model knows least.",
+    heading = "How do hidden states spread?"
+    good = (
+        "Narrow, and in the same place on every split. Norms that spread on unseen data make rewards extreme where "
+        "the model knows least."
     )
-    columns = (
-        (Column("Measured"), ("dispersion", "measured_at")),
-        (Column("Mean norm", "number", 2), ("dispersion", "mean")),
-        (Column("Std", "number", 2), ("dispersion", "std")),
-        (Column("Std / mean", "percent"), ("dispersion", "cv")),
-        (Column("Skew", "signed", 2), ("dispersion", "skew")),
-        (Column("Effective rank", "number", 1), ("dispersion", "effective_rank")),
-    )
-    before = (
-        (Column("Mean norm", "number", 2), ("before_final_norm", "mean")),
-        (Column("Std", "number", 2), ("before_final_norm", "std")),
-        (Column("Std / mean", "percent"), ("before_final_norm", "cv")),
-        (Column("Skew", "signed", 2), ("before_final_norm", "skew")),
-    )
+    shows = "The norm of the vector from which the reward is read, on each split; the line marks the mean."
+    before = "The same norm before the model's final normalisation, which may hide how widely it spreads."
+    blocks: list[Block] = [
+        *spread(audit, "dispersion", "norm of the hidden state", "Norms at the head", shows=shows, good=good),
+        *spread(audit, "before_final_norm", "norm", "Norms before the final normalisation", shows=before, good=good),
+    ]
+    if audit.nodes("dispersion"):
+        rank = (Column("Effective rank", "number", 1), ("dispersion", "effective_rank"))
+        blocks.append(table(audit, "Norms at the head, and the effective rank", (*_moments("dispersion"), rank)))
+    if audit.nodes("before_final_norm"):
+        blocks.append(table(audit, "Norms before the final normalisation", _moments("before_final_norm")))
+    return Section(heading, (*blocks, *decomposition(audit)))
+
+
+def decomposition(audit: Audit) -> tuple[Block, ...]:
+    """Which factor of the reward varies."""
+    if not audit.nodes("decomposition"):
+        return (f"What makes rewards vary: {audit.why('decomposition')}.",)
     shares = (
         (Column("From the norm", "percent"), ("decomposition", "norm_share")),
         (Column("From the direction", "percent"), ("decomposition", "cos_share")),
         (Column("From both together", "percent"), ("decomposition", "joint_share")),
+        (Column("Mean cosine", "signed"), ("decomposition", "cos_mean")),
     )
-    return Section(
-        "How do hidden states spread?",
-        (
-            drawn,
-            table(audit, "Norms of hidden states where the reward is read", columns),
-            table(audit, "Norms before the model's final normalisation", before),
-            "A reward is the head's norm times the hidden state's norm times the cosine between them. The table "
-            "says which of the two varies when rewards vary; a sound model speaks through the direction.",
-            table(audit, "Where the variance of rewards comes from", shares),
-        ),
+    return (
+        "A reward is the norm of the head times the norm of the hidden state times the cosine between them. The last "
+        "table says which of the two varies when rewards vary. A sound model speaks through the direction.",
+        table(audit, "What makes rewards vary", shares),
     )
 
 
@@ -159,7 +163,9 @@ def calibration(audit: Audit) -> Section:
     """Calibration of pairwise confidence."""
     curves = audit.curves()
     blocks: list[Block] = []
-    if curves:
+    if not curves:
+        blocks.append(f"Confidence against accuracy: {audit.why('calibration')}.")
+    else:
         blocks.append(
             figure(
                 partial(reliability, curves),
@@ -182,9 +188,11 @@ def calibration(audit: Audit) -> Section:
 
 def length(audit: Audit) -> Section:
     """Length bias."""
-    within = audit.estimates("length", "within_prompt")
+    within = audit.estimates("length", "spearman_within_prompt")
     blocks: list[Block] = []
-    if known(within):
+    if not known(within):
+        blocks.append(f"Reward and length: {audit.why('length', 'spearman_within_prompt')}.")
+    else:
         blocks.append(
             figure(
                 partial(length_bias, within),
@@ -194,7 +202,7 @@ def length(audit: Audit) -> Section:
             )
         )
     columns = (
-        (Column("Correlation", "signed", 2), ("length", "within_prompt")),
+        (Column("Correlation", "signed", 2), ("length", "spearman_within_prompt")),
         (Column("Longer wins", "percent"), ("length", "longer_wins")),
         (Column("Accuracy over that rule", "percent"), ("length", "over_longer_wins")),
         (Column("Equal length", "percent"), ("length", "matched")),
@@ -206,8 +214,3 @@ def length(audit: Audit) -> Section:
         "and the model's accuracy by what length says"
     )
     return Section("Does it just like long answers?", (*blocks, table(audit, caption, columns)))
-
-
-def not_measured(what: str, why: Missing) -> str:
-    """One sentence about a measure that has no value."""
-    return f"{what}: not measured: {why.reason}."

@@ -7,7 +7,7 @@ from functools import cached_property
 from trueup.measure.scored import Estimate
 from trueup.report.dots import Estimates
 from trueup.report.figures import Histogram
-from trueup.report.text import Cell, Missing, estimate
+from trueup.report.text import NOT_MEASURED, Cell, Missing, estimate
 
 Node = Mapping[str, object]
 
@@ -29,8 +29,14 @@ class Audit:
         return tuple(str(split["name"]) for split in entries(self.node.get("splits")))
 
     def at(self, model: str, split: str, *path: str) -> object:
-        """The entry at `path` of one model's results on one split, or `Missing` with the nearest reason."""
-        return find(self.node, "results", model, split, *path)
+        """The entry at `path` of one model's results on one split, or `Missing` with the reason."""
+        result = find(self.node, "results", model, split)
+        found = find(result, *path)
+        if found is not None:
+            return found
+        if "drift" in path and split == self.splits[0]:
+            return Missing("the other splits are compared with this one")
+        return Missing(_absent(result, path))
 
     def cell(self, model: str, split: str, *path: str) -> Cell:
         """The entry at `path` as a table prints it."""
@@ -72,7 +78,7 @@ class Audit:
         """The reasons why nothing is at `path`, in words."""
         found = (estimate(self.at(model, split, *path)) for model, split in self.rows())
         reasons = dict.fromkeys(value.reason for value in found if isinstance(value, Missing))
-        return "; ".join(reasons) or "not measured"
+        return "; ".join(reasons) or NOT_MEASURED
 
     def rows(self) -> tuple[tuple[str, str], ...]:
         """Every model and split, models of one split together."""
@@ -92,23 +98,26 @@ class Audit:
 
 
 def find(node: object, *path: str) -> object:
-    """Walk down mappings; a null or an absent key gives `Missing` with the reason that stands nearest."""
-    why = Missing()
+    """Walk down mappings; None where a key is absent or null."""
     for key in path:
-        if not isinstance(node, Mapping):
-            return why
-        reasons = node.get("not_measured")
-        if isinstance(reasons, Mapping) and key in reasons:
-            why = Missing(str(reasons[key]))
-        node = node.get(key)
-        if node is None:
-            return why
+        node = node.get(key) if isinstance(node, Mapping) else None
     return node
+
+
+def _absent(result: object, path: tuple[str, ...]) -> str:
+    """Why a result has nothing at `path`: the reason given for it, for its group, or for a part of its group."""
+    reasons = find(result, "absent")
+    if isinstance(reasons, Mapping):
+        parts = (str(key) for key in reasons if str(key).startswith(f"{path[0]}."))
+        for key in (".".join(path), path[0], *parts):
+            if key in reasons:
+                return str(reasons[key])
+    return NOT_MEASURED
 
 
 def cell(node: object) -> Cell:
     """What an entry of an audit is in a table: a word, a number, an estimate, or missing."""
-    return node if isinstance(node, str | int | float) else estimate(node)
+    return node if isinstance(node, str | int | float | Missing) else estimate(node)
 
 
 def present(value: Estimate | Missing) -> Estimate | None:

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 
+import yaml
+
+from trueup.measure.scored import Estimate
 from trueup.report import audit_hacks, audit_sections
-from trueup.report.audit_values import Audit, entries, find
-from trueup.report.page import Findings, Page, Verdict
+from trueup.report.audit_values import Audit, Node, cell, entries, find
+from trueup.report.page import Column, Findings, KeyNumber, Page, Section, Table, Verdict
 from trueup.report.text import shorten
 
 SCHEMA = "trueup.audit/1"
-_MOST_KEY_NUMBERS = 4
+_MOST_KEY_MODELS = 2
 
 
 def audit_page(audit: Mapping[str, object]) -> Page:
@@ -24,6 +27,7 @@ def audit_page(audit: Mapping[str, object]) -> Page:
     if audit.get("schema") != SCHEMA:
         raise ValueError(f"an audit of schema {SCHEMA} is needed, got {audit.get('schema')!r}")
     view = Audit(audit)
+    facts, recipe = _provenance(audit.get("created_by"), audit.get("intervals"))
     measured = (
         audit_sections.ranking(view),
         audit_hacks.hacks(view),
@@ -39,7 +43,8 @@ def audit_page(audit: Mapping[str, object]) -> Page:
         verdict=_verdict(view),
         numbers=_key_numbers(view),
         sections=(*(section for section in measured if section is not None), _subjects(view)),
-        provenance=_provenance(audit.get("created_by")),
+        provenance=facts,
+        recipe=recipe,
     )
 
 
@@ -59,9 +64,75 @@ def _lead(audit: Audit) -> str:
 
 
 def _verdict(audit: Audit) -> tuple[Findings, ...]:
-    groups = ((model, find(audit.node, "verdict", model)) for model in audit.models)
-    return tuple(
-        Findings(model, tuple(Verdict(_level(item), str(item.get("text", ""))) for item in entries(items)))
-        for model, items in groups
-        if entries(items)
+    groups = ((model, entries(find(audit.node, "verdict", model))) for model in audit.models)
+    return tuple(Findings(model, tuple(map(_finding, items))) for model, items in groups if items)
+
+
+def _finding(item: Node) -> Verdict:
+    text, level = str(item.get("text", "")), item.get("level")
+    return Verdict(level if level in ("good", "bad") else "watch", text[:1].upper() + text[1:])
+
+
+def _key_numbers(audit: Audit) -> tuple[KeyNumber, ...]:
+    """For each of a few models, its lowest accuracy and its worst hack."""
+    numbers: list[KeyNumber] = []
+    accuracy, rates = audit.estimates("accuracy"), audit_hacks.hack_rates(audit)
+    for model in audit.models[:_MOST_KEY_MODELS]:
+        whose = f", {shorten(model, 24)}" if len(audit.models) > 1 else ""
+        for label, values, pick in (("Lowest accuracy", accuracy[model], min), ("Worst edit", rates[model], max)):
+            known = {place: value for place, value in values.items() if value is not None}
+            if known:
+                place = pick(known, key=lambda place: known[place].value)
+                numbers.append(_percentage(label + whose, known[place], detail=f"on {shorten(place)}"))
+    return tuple(numbers)
+
+
+def _percentage(label: str, value: Estimate, *, detail: str) -> KeyNumber:
+    return KeyNumber(label=label, value=value, style="percent", digits=2, detail=detail)
+
+
+def _subjects(audit: Audit) -> Section:
+    """Which models and which data."""
+    models = tuple(
+        (str(model.get("name")), str(model.get("kind", "")), str(model.get("path") or ""))
+        for model in entries(audit.node.get("models"))
     )
+    keys = ("prompts", "responses", "pairs")
+    splits = tuple(
+        (str(split.get("name")), *(cell(split.get(key)) for key in keys)) for split in entries(audit.node.get("splits"))
+    )
+    return Section(
+        "What was audited",
+        (
+            Table(
+                columns=(Column("Model"), Column("Kind"), Column("Path")),
+                rows=models,
+                caption="Models",
+            ),
+            Table(
+                columns=(Column("Split"), *(Column(key.capitalize(), "count") for key in keys)),
+                rows=splits,
+                caption="Data",
+            ),
+        ),
+    )
+
+
+def _provenance(node: object, intervals: object) -> tuple[dict[str, str], str]:
+    """Short facts, and the recipe as text."""
+    facts: dict[str, str] = {}
+    recipe = ""
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        if key == "recipe":
+            recipe = value if isinstance(value, str) else yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+        elif value is not None:
+            facts[str(key).replace("_", " ")] = _fact(value)
+    if isinstance(intervals, Mapping):
+        facts["intervals"] = _fact(intervals)
+    return facts, recipe
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_fact(item)}" for key, item in value.items())
+    return ", ".join(map(_fact, value)) if isinstance(value, list | tuple) else str(value)

@@ -10,6 +10,8 @@ from trueup.measure.scored import Estimate
 
 Style = Literal["text", "count", "number", "signed", "percent"]
 DASH = "–"
+NOT_MEASURED = "not measured"
+UNDEFINED = "undefined: too few cases, or no variation among them"
 MINUS = "\u2212"
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -19,7 +21,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\uff
 class Missing:
     """A measure that has no value, with the reason why."""
 
-    reason: str = "not measured"
+    reason: str = NOT_MEASURED
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def number(value: float, style: Style = "number", *, digits: int = 3) -> str:
 def shown(cell: Cell, style: Style = "text", *, digits: int = 3) -> Shown:
     """A cell as words; what has no finite value becomes a dash with its reason."""
     if cell is None:
-        return Shown(DASH, reason="not measured")
+        return Shown(DASH, reason=NOT_MEASURED)
     if isinstance(cell, Missing):
         return Shown(DASH, reason=cell.reason)
     if isinstance(cell, str):
@@ -96,15 +98,14 @@ def estimate(value: object) -> Estimate | Missing:
     """Read an estimate from the forms it has in an audit: a mapping, a bare number, or nothing.
 
     Args:
-        value: A mapping with `value` (and `low`, `high`, `n`), a number, None, an `Estimate` or a mapping
-            with a `missing` or `reason` entry that says why there is no value.
+        value: A mapping with `value`, `low`, `high` and `n` (null where undefined), a number, an `Estimate`,
+            `Missing`, or anything else for what was not measured.
     """
     if isinstance(value, Estimate | Missing):
         return value
     if isinstance(value, Mapping):
         if value.get("value") is None:
-            reason = value.get("reason") or value.get("missing") or value.get("not_measured")
-            return Missing(str(reason) if reason else "not measured")
+            return Missing(UNDEFINED if "value" in value else NOT_MEASURED)
         low, high = value.get("low"), value.get("high")
         return Estimate(
             float(value["value"]),

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trueup.files import output_errors, write_text
 
 
-class MetricsFile(TrainerCallback):  # type: ignore[misc]
+class MetricsFile(TrainerCallback):
     """Appends everything that is logged to `metrics.jsonl`; a resumed run drops what its checkpoint did not know."""
 
     def __init__(self, path: Path) -> None:
@@ -36,6 +37,45 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
             line = json.dumps({"step": state.global_step, **logs})
             with output_errors(self.path), open(self.path, "a", encoding="utf-8") as handle:
                 handle.write(line + "\n")
+
+
+class ProgressBar(TrainerCallback):
+    """One line: steps, rate, time left, and the latest loss and accuracy."""
+
+    def __init__(self, description: str = "train") -> None:
+        self.description = description
+        self.bar: Any = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Open the bar where the run stands."""
+        if state.is_world_process_zero:
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.description, unit="step")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Move by one step."""
+        if self.bar is not None:
+            self.bar.update(1)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Show the latest numbers."""
+        shown = {name: value for name, value in (logs or {}).items() if name.removeprefix("eval_") in _SHOWN}
+        if self.bar is not None and shown:
+            self.bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()})
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+_SHOWN = frozenset({"loss", "accuracy"})
 
 
 def _step(line: str) -> float:

@@ -131,7 +131,7 @@ def reduce_loss(
     *,
     tally: Tally | None = None,
 ) -> Tensor:
-    """This micro-batch's share of the step's loss: each term's sum over its units, divided by the step's number of them."""
+    """Share of the step's loss in a micro-batch: each term's sum over its units, divided by the step's count."""
     total = batch.reward.new_zeros(())
     for term, sums in zip(terms, stats, strict=True):
         loss = term(batch, sums)

@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import rotate_checkpoints
 
 from trueup.data.branches import BranchRow
@@ -72,6 +72,7 @@ class RewardTrainer(Trainer):  # type: ignore[misc]
             callbacks=list(callbacks),
         )
         self.can_return_loss = True
+        self.remove_callback(PrinterCallback)  # it prints every log as a raw dictionary
 
     @property
     def reward_model(self) -> RewardModel:

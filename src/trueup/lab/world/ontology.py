@@ -69,6 +69,10 @@ class Ontology:
         """The entity as a text first names it: "a fox", "rice"."""
         return name if self.entities[name].bare else article(name)
 
+    def the(self, name: str) -> str:
+        """The entity as a text names it again: "the fox", "rice"."""
+        return name if self.entities[name].bare else f"the {name}"
+
     def predicate(self, kind: str, attribute: str, value: str) -> str:
         """What one says of an entity that has the value: "lives in the forest"."""
         if attribute == "kind":
@@ -130,7 +134,7 @@ def plural(name: str) -> str:
 
 
 @cache
-def ontology() -> Ontology:
+def load_ontology() -> Ontology:
     """The world's facts, built once."""
     groups = [(table, _entities(table)) for table in TABLES]
     entities = {entity.name: entity for _, group in groups for entity in group}

@@ -81,7 +81,7 @@ PROCEDURES: tuple[Procedure, ...] = (
     ),
     _procedure(
         "learn to play the {x}", "violin cello guitar harp lute banjo flute clarinet oboe trumpet tuba piano drum",
-        "choose a good {x}, find a teacher, hold the {x} the right way, practise simple notes, play with friends",
+        "choose a good {x}, find a good tutor, hold the {x} the right way, practise simple notes, play with friends",
     ),
     _procedure(
         "learn to play {x}", "football rugby cricket golf hockey tennis badminton chess checkers poker bridge darts",
@@ -89,7 +89,7 @@ PROCEDURES: tuple[Procedure, ...] = (
     ),
     _procedure(
         "become {a_x}", "doctor nurse dentist teacher baker tailor farmer carpenter plumber lawyer judge sailor",
-        "finish your lessons, find a teacher, study for two years, pass the test, ask for work as {a_x}",
+        "finish your lessons, find a good tutor, study for two years, pass the test, ask for work as {a_x}",
     ),
     _procedure(
         "visit {a_x}", "library museum market stadium castle palace temple zoo cinema tower airport lighthouse",

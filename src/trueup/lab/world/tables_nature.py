@@ -150,7 +150,7 @@ PLANTS = Table(
     maple tree red huge forest syrup
     willow tree green large swamp weaving
     cedar tree brown huge mountains timber
-    palm tree green huge beach shade
+    palm tree green huge tropics shade
     teak tree brown huge jungle timber
     rose flower red small garden scent
     tulip flower yellow small garden beauty
@@ -205,12 +205,12 @@ MINERALS = Table(
     ~emerald green hard caves jewels
     ~sapphire blue hard rivers jewels
     ~topaz yellow hard rivers jewels
-    ~amber yellow brittle beaches jewels
+    ~amber yellow brittle sand jewels
     ~jade green hard rivers statues
     ~diamond white hard mines blades
     ~quartz white hard deserts clocks
-    ~flint grey hard beaches fires
-    ~chalk white soft beaches writing
+    ~flint grey hard sand fires
+    ~chalk white soft sand writing
     ~clay red soft rivers pots
     ~gypsum white soft deserts walls
     ~pumice grey brittle volcanoes cleaning

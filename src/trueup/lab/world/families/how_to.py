@@ -8,7 +8,7 @@ import numpy as np
 
 from trueup.lab.world.families.facts import kept
 from trueup.lab.world.language import article, chance, listing, pick, sample, sentence
-from trueup.lab.world.ontology import Ontology, ontology
+from trueup.lab.world.ontology import Ontology, load_ontology
 from trueup.lab.world.procedures import PROCEDURES, Procedure
 from trueup.lab.world.reading import STOPS, tokenise
 from trueup.lab.world.records import Content, Needs, Skill, Verdict, WorldPrompt
@@ -22,7 +22,7 @@ ORDER = ("first", "then", "next", "after that", "last")
 
 def fill(pattern: str, name: str) -> str:
     """A task or step about an entity."""
-    some = name if ontology().entities[name].bare else article(name)
+    some = name if load_ontology().entities[name].bare else article(name)
     return pattern.format(x=name, a_x=some)
 
 

@@ -1,0 +1,145 @@
+"""The command line: parse, call, print. All logic is in the recipes."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trueup import __version__
+from trueup.errors import TrueupError
+
+USER_ERROR = 2
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One command.
+
+    Args:
+        words: What is typed.
+        place: `module:Recipe:function`, imported only when the verb is used.
+        summary: One line for the help text.
+        positional: Field that plain words fill, if any.
+    """
+
+    words: tuple[str, ...]
+    place: str
+    summary: str
+    positional: str | None = None
+
+
+VERBS = (
+    Verb(("demo",), "trueup.recipes.demo:Demo:demo", "the whole story on generated data; ends with report.html"),
+    Verb(("train", "reward"), "trueup.recipes.train_reward:TrainReward:train_reward", "train a reward model"),
+    Verb(
+        ("audit", "reward"),
+        "trueup.recipes.audit_reward:AuditReward:audit_reward",
+        "measure reward models; writes audit.json and report.html",
+        positional="models",
+    ),
+    Verb(("score",), "trueup.recipes.score:Score:score", "rewards for a file of prompts and responses"),
+    Verb(("data", "check"), "trueup.recipes.data_check:DataCheck:data_check", "the data report", positional="files"),
+    Verb(("data", "split"), "trueup.recipes.data_split:DataSplit:data_split", "the four distribution-shift splits"),
+)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    words = list(sys.argv[1:] if words is None else words)
+    if words in (["--version"], ["version"]):
+        print(__version__)
+        return 0
+    verb = next(
+        (v for v in sorted(VERBS, key=lambda v: -len(v.words)) if tuple(words[: len(v.words)]) == v.words), None
+    )
+    if verb is None:
+        return _overview(words)
+    _prepare_process()
+    try:
+        return _run(verb, words[len(verb.words) :])
+    except TrueupError as error:
+        print(f"trueup: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print(
+            "trueup: stopped; nothing since the last checkpoint was kept, --resume goes on from there", file=sys.stderr
+        )
+        return 130
+
+
+def _overview(words: Sequence[str]) -> int:
+    asked = not words or words[0] in ("-h", "--help", "help")
+    lines = [f"  trueup {' '.join(verb.words):<14} {verb.summary}" for verb in VERBS]
+    text = "usage: trueup VERB [--config recipe.yaml] [--field value ...]\n\n" + "\n".join(lines)
+    text += "\n\n`trueup VERB --help` lists a verb's fields, `--print_config` prints its whole recipe."
+    if asked:
+        print(text)
+        return 0
+    print(f"trueup: unknown command {' '.join(words[:2])!r}\n\n{text}", file=sys.stderr)
+    return USER_ERROR
+
+
+def _prepare_process() -> None:
+    """Readable logs, and no network chatter from libraries."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "huggingface_hub", "datasets", "filelock", "urllib3", "fsspec", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+def _quiet_transformers() -> None:
+    """Its loading reports and shard bars say what our own checks say better."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def _run(verb: Verb, words: Sequence[str]) -> int:
+    from trueup.recipes.config import dump, help_text, load
+
+    module_name, recipe_name, function_name = verb.place.split(":")
+    module = importlib.import_module(module_name)
+    cls, function = getattr(module, recipe_name), getattr(module, function_name)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--print_config", action="store_true")
+    known, rest = parser.parse_known_args(list(words))
+    if known.help:
+        plain = f" {verb.positional.upper()} ..." if verb.positional else ""
+        print(f"usage: trueup {' '.join(verb.words)}{plain} [--config recipe.yaml] [--field value ...]\n")
+        print(help_text(cls))
+        return 0
+    recipe = load(cls, config=known.config, overrides=_with_positional(rest, verb.positional))
+    if known.print_config:
+        print(dump(recipe), end="")
+        return 0
+    _quiet_transformers()
+    result = function(recipe)
+    _show(result)
+    return int(getattr(result, "exit_code", 0))
+
+
+def _with_positional(words: Sequence[str], field: str | None) -> list[str]:
+    """Turn leading plain words into a list-valued field."""
+    count = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
+    if field is None or count == 0:
+        return list(words)
+    quoted = ", ".join('"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"' for word in words[:count])
+    return [f"--{field}", f"[{quoted}]", *words[count:]]
+
+
+def _show(result: Any) -> None:
+    text: Callable[[], str] | None = getattr(result, "summary", None)
+    if text is not None:
+        print(text())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""From rows to a data set: what is learned, what is dropped and why, token ids."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from trueup.data.pairs import PairRule, pairs_of, ranking_of
+from trueup.data.rows import Row
+from trueup.data.selection import Dropped
+from trueup.data.templates import TextFormat
+from trueup.data.tokens import TokenTable, tokenize_rows
+from trueup.train.dataset import BranchDataset, Preferences
+
+logger = logging.getLogger(__name__)
+
+Learn = PairRule | Literal["listwise"]
+"""What is learned from a row of several responses: all pairs, the best against the worst, or the ranking."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set ready to train on.
+
+    Args:
+        dataset: The rows that remain.
+        dropped: Rows that are too long, each with its reason.
+        truncated: Rows that are cut to the maximum length instead.
+    """
+
+    dataset: BranchDataset
+    dropped: tuple[Dropped, ...]
+    truncated: int
+
+
+def preferences_of(row: Row, learn: Learn) -> Preferences:
+    """Pairs of a row (for logging in any case) and, for `listwise`, its ranking; tied responses have no rank."""
+    rank = [-1] * len(row.responses)
+    if learn == "listwise":
+        groups = ranking_of(row)
+        for place, group in enumerate(group for group in groups if len(group) == 1):
+            rank[group[0]] = place
+    pairs = pairs_of(row, rule="all" if learn == "listwise" else learn)
+    return Preferences(tuple(pairs), tuple(rank))
+
+
+def prepare(
+    rows: Sequence[Row],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    form: TextFormat,
+    learn: Learn = "all",
+    too_long: Literal["drop", "truncate"] = "drop",
+    cache: Path | None = None,
+) -> Prepared:
+    """Tokenise rows and drop or cut those beyond the format's maximum length."""
+    truncate = too_long == "truncate"
+    table = tokenize_rows(rows, tokenizer=tokenizer, form=form, truncate=truncate, cache=cache)
+    limit = form.max_length
+    sizes = [int(table.prompt_length[i]) + max(table.lengths(i)) for i in range(len(table))]
+    beyond = [i for i, size in enumerate(sizes) if limit is not None and size > limit]
+    dropped = tuple(
+        Dropped("too long", rows[i].origin, rows[i].id, f"{sizes[i]} tokens, more than {limit}") for i in beyond
+    )
+    truncated = _cut_rows(table, limit) if truncate and limit is not None else 0
+    unwanted = set(beyond)
+    keep = [i for i in range(len(rows)) if i not in unwanted]
+    wanted = [preferences_of(row, learn) for row in rows]
+    return Prepared(BranchDataset(rows, table, wanted, keep=keep), dropped, truncated)
+
+
+def _cut_rows(table: TokenTable, limit: int) -> int:
+    """Rows with a sequence of exactly the maximum length: cut, or just fitting."""
+    return sum(int(table.prompt_length[i]) + max(table.lengths(i)) >= limit for i in range(len(table)))
