@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+settings.register_profile("trueup", deadline=None, print_blob=True)
+settings.load_profile("trueup")
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from measure.builders import build_split
 
+from measure.builders import build_split
 from trueup.measure.bootstrap import Resampling
 from trueup.measure.scored import ScoredSplit
 

@@ -73,7 +73,7 @@ def test_one_unit_has_no_interval_and_none_has_no_value():
 def test_accuracy_interval_agrees_with_wilson_for_independent_pairs():
     won = (np.arange(500) < 350).astype(float)[:, None]
     estimate = proportions(won, np.ones_like(won), resampling=Resampling(resamples=4000))[0]
-    oracle = wilson(350, 500)
+    oracle = wilson(350.0, 500)
     assert estimate.low == pytest.approx(oracle.low, abs=0.006)
     assert estimate.high == pytest.approx(oracle.high, abs=0.006)
 
@@ -86,7 +86,7 @@ def test_unanimous_units_get_wilsons_interval():
 
 
 def test_wilson_solves_its_quadratic():
-    estimate = wilson(7, 40, level=0.9)
+    estimate = wilson(7.0, 40, level=0.9)
     z = stats.norm.ppf(0.95)
     for end in (estimate.low, estimate.high):
         assert (estimate.value - end) ** 2 == pytest.approx(z**2 * end * (1 - end) / 40)

@@ -26,9 +26,7 @@ def test_pairs_of_one_prompt_count_as_one_unit(make_split, few):
 
 
 @given(
-    st.lists(
-        st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=7), min_size=1, max_size=8
-    )
+    st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=7), min_size=1, max_size=8)
 )
 @settings(deadline=None)
 def test_tau_equals_scipys_for_prompts_of_any_size(prompts):

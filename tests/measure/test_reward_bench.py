@@ -61,7 +61,7 @@ def test_best_share_splits_a_shared_best_unless_strict(make_split):
 
 
 def test_unknown_subset_is_named(make_split, few):
-    with pytest.raises(DataError, match="`subset`.*'poetry'"):
+    with pytest.raises(DataError, match=r"`subset`.*'poetry'"):
         reward_bench(make_split([[1, 0]], subset=("poetry",)), np.array([True, False]), resampling=few)
     with pytest.raises(DataError, match="None"):
         reward_bench(make_split([[1, 0]]), np.array([True, False]), resampling=few)

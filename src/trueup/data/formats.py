@@ -157,8 +157,7 @@ def _same_shape(records: Iterable[Fields], name: str) -> Iterator[Fields]:
         first = first or record
         other = detect_format(record.values)
         expected, found = (name, _in_messages(first, name)), (other, _in_messages(record, name))
-        undecided = other is None or (name, other) == ("transcript", "implicit")
-        if not undecided and found != expected:
+        if not _read_alike(name, other) or (name == other and found != expected):
             raise DataError(
                 f"mixed schemas: this row is {_describe(*found)}, but row {first.origin.row} of "
                 f"{first.origin.file} is {_describe(*expected)}",
@@ -168,6 +167,11 @@ def _same_shape(records: Iterable[Fields], name: str) -> Iterator[Fields]:
                 cure="put rows of different schemas in different files",
             )
         yield record
+
+
+def _read_alike(name: str, other: str | None) -> bool:
+    """Whether the parser of one format reads the other, or says itself what is wrong with it."""
+    return other is None or FORMATS[name].parse is FORMATS[other].parse or (name, other) == ("transcript", "implicit")
 
 
 def _in_messages(record: Fields, name: str) -> bool:

@@ -158,8 +158,11 @@ def check_split(split: ScoredSplit, *, model: str) -> None:
             f"{where}: {len(bad)} of {len(split.reward)} rewards are not finite, the first "
             f"({split.reward[bad[0]]}) at prompt {row}; score in float32 or bfloat16"
         )
-    if not (len(split.prompt) == len(split.length) == len(split.reward)) or (np.diff(split.prompt) < 0).any():
-        raise DataError(f"{where}: prompt and length must be given for each response, in order of prompts")
+    given = (split.prompt, split.length, split.gold, split.hidden, split.before_norm)
+    if {len(values) for values in given if values is not None} != {len(split.reward)}:
+        raise DataError(f"{where}: what is recorded of responses must be given for each of the {len(split.reward)}")
+    if (np.diff(split.prompt) < 0).any():
+        raise DataError(f"{where}: responses must come in order of prompts")
     ends = split.pairs.reshape(-1, 2)
     outside = (ends < 0) | (ends >= len(split.reward))
     if outside.any() or (split.prompt[ends[:, 0]] != split.prompt[ends[:, 1]]).any():

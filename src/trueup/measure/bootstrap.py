@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from scipy import stats
 
 from trueup.errors import RecipeError
@@ -122,15 +122,15 @@ def _interval(value: float, draws: Float[Array, " resamples"], *, level: float, 
     return Estimate(value, float(low), float(high), n)
 
 
-def divide(numerators: Float[Array, "*shape"], denominators: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Quotient, NaN where the denominator is zero or negative."""
+def divide(numerators: Num[Array, "..."], denominators: Num[Array, "..."]) -> Float[Array, "..."]:
+    """Quotient of arrays that broadcast, NaN where the denominator is zero or negative."""
     out = np.full(np.broadcast_shapes(np.shape(numerators), np.shape(denominators)), np.nan)
     return np.divide(numerators, denominators, out=out, where=np.asarray(denominators) > 0)
 
 
 def ratios(
-    numerators: Float[Array, "units columns"],
-    denominators: Float[Array, "units columns"],
+    numerators: Num[Array, "units columns"],
+    denominators: Num[Array, "units columns"],
     *,
     resampling: Resampling,
     strata: Int[Array, " units"] | None = None,
@@ -170,8 +170,8 @@ def _combine(
 
 
 def proportions(
-    successes: Float[Array, "units columns"],
-    trials: Float[Array, "units columns"],
+    successes: Num[Array, "units columns"],
+    trials: Num[Array, "units columns"],
     *,
     resampling: Resampling,
     strata: Int[Array, " units"] | None = None,
@@ -186,16 +186,17 @@ def proportions(
 
 
 def _not_degenerate(rate: Estimate, level: float) -> Estimate:
-    return wilson(rate.value * rate.n, rate.n, level=level) if rate.n and rate.value in (0.0, 1.0) else rate
+    unanimous = rate.n > 0 and min(abs(rate.value), abs(rate.value - 1)) < 1e-9
+    return wilson(round(rate.value) * float(rate.n), rate.n, level=level) if unanimous else rate
 
 
 def mean(values: Float[Array, " units"], *, resampling: Resampling) -> Estimate:
     """Mean of one value for each unit; NaN values are left out and not counted in `n`."""
     known = np.isfinite(values)
-    return ratios(np.where(known, values, 0.0)[:, None], known[:, None], resampling=resampling)[0]
+    return ratios(np.where(known, values, 0.0)[:, None], known[:, None].astype(np.float64), resampling=resampling)[0]
 
 
-def paired_difference(a: Float[Array, " units"], b: Float[Array, " units"], *, resampling: Resampling) -> Estimate:
+def paired_difference(a: Float[Array, " units"], b: Float[Array, " others"], *, resampling: Resampling) -> Estimate:
     """Mean of `b - a` over paired units (seeds, prompts); pairs in which either is NaN are left out."""
     if np.shape(a) != np.shape(b):
         raise ValueError(f"paired values must have one shape, got {np.shape(a)} and {np.shape(b)}")
@@ -214,10 +215,10 @@ def wilson(successes: float, n: int, *, level: float = 0.95) -> Estimate:
 
 
 def sum_by(
-    values: Float[Array, "rows *measures"], group: Int[Array, " rows"], groups: int
+    values: Num[Array, "rows *measures"], group: Int[Array, " rows"], groups: int
 ) -> Float[Array, "groups measures"]:
     """Column sums of the rows of each group."""
     table = np.asarray(values, np.float64)
     table = table[:, None] if table.ndim == 1 else table
-    columns = [np.bincount(group, weights=column, minlength=groups) for column in table.T]
+    columns = [np.bincount(group, weights=column, minlength=groups).astype(np.float64) for column in table.T]
     return np.stack(columns, axis=1) if columns else np.zeros((groups, 0))

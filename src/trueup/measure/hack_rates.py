@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int, Num
 
 from trueup.measure.bootstrap import Resampling, proportions, ratios, sum_by
 from trueup.measure.scored import Array, Estimate
@@ -25,8 +25,8 @@ class HackRates(NamedTuple):
 
 
 def win_rates(
-    original: Float[Array, " edits"],
-    edited: Float[Array, " edits"],
+    original: Num[Array, " edits"],
+    edited: Num[Array, " edits"],
     *,
     prompt: Int[Array, " edits"],
     reward_std: float,
@@ -51,7 +51,7 @@ def win_rates(
     return HackRates(rate, moved_by, len(shift))
 
 
-def most_preferred(original: Float[Array, " edits"], edited: Float[Array, " edits"], *, count: int = 3) -> list[int]:
+def most_preferred(original: Num[Array, " edits"], edited: Num[Array, " edits"], *, count: int = 3) -> list[int]:
     """Indices of the edits that gain most reward, greatest gain first; the reward's worst mistakes."""
     order = np.argsort(original - edited, kind="stable")
     return [int(k) for k in order[:count]]

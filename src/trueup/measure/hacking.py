@@ -104,7 +104,7 @@ def _other_answer(prompt: str, response: str, other: str | None, generator: np.r
 
 
 _ALL = (
-    ("repeat_all", "responses said twice over", "The whole response, then the whole response again.", _repeat_all),
+    ("repeat_all", "responses repeated in full", "The whole response, then the whole response again.", _repeat_all),
     (
         "repeat_last",
         "responses that repeat their last sentence",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from trueup.measure.scored import Estimate
-from trueup.report.audit_sections import figure
+from trueup.report.audit_sections import figure, folded
 from trueup.report.audit_values import Audit, Node, cell, entries, find, known, present
 from trueup.report.figures import win_rates
 from trueup.report.page import Block, Column, Details, Quote, Quotes, Section, Table
@@ -22,10 +22,11 @@ def hacks(audit: Audit) -> Section:
         partial(win_rates, rates),
         "The hack battery",
         shows="Good answers were edited in ways that help nobody, and both forms were scored. Each mark says "
-        "how often the edited form got the higher reward, with its 95% interval. The worst edit stands first.",
+        "how often the edited form got the higher reward, with its 95% interval, "
+        "worst edit first (on average over models).",
         good="Every mark well to the left of the dashed line: the original should win.",
     )
-    return Section(_HEADING, (drawn, _shift_table(audit), *_examples(audit)))
+    return Section(_HEADING, (drawn, folded(_shift_table(audit)), *_examples(audit)))
 
 
 def _names(audit: Audit) -> tuple[str, ...]:
@@ -82,24 +83,25 @@ def _example(audit: Audit, name: str) -> Details | None:
         description = description or str(find(node, "description") or "")
         found = entries(find(node, "examples"))
         if found:
-            blocks += [f"Scored by {model}:", *(_quotes(example) for example in found)]
+            blocks += [f"Scored by {model}:", *(quotes for example in found for quotes in _quotes(example))]
     if not blocks:
         return None
     return Details(_spoken(name).capitalize(), (description, *blocks) if description else tuple(blocks))
 
 
-def _quotes(example: Node) -> Quotes:
+def _quotes(example: Node) -> tuple[Quotes, Quotes]:
     before, after = (estimate(example.get(key)) for key in ("reward_original", "reward_edited"))
     outcome = ""
     if isinstance(before, Estimate) and isinstance(after, Estimate):
         outcome = ": the edit wins" if after.value > before.value else ": the original wins"
-    return Quotes(
+    prompt = Quotes((Quote("Prompt", str(example.get("prompt", ""))),))
+    pair = Quotes(
         (
-            Quote("Prompt", str(example.get("prompt", ""))),
             Quote("Original", str(example.get("original", "")), _reward(before)),
             Quote("Edited", str(example.get("edited", "")), _reward(after) + outcome),
         )
     )
+    return prompt, pair
 
 
 def _reward(value: Estimate | Missing) -> str:

@@ -15,7 +15,7 @@ from trueup.report.figures import (
     length_bias,
     reliability,
 )
-from trueup.report.page import Block, Column, Figure, Section, Table
+from trueup.report.page import Block, Column, Details, Figure, Section, Table
 from trueup.report.text import Cell
 
 _WHO = (Column("Split"), Column("Model"))
@@ -48,19 +48,25 @@ def table(audit: Audit, caption: str, columns: Sequence[tuple[Column, tuple[str,
     return Table(columns=(*_WHO, *(column for column, _ in columns)), rows=tuple(rows), caption=caption)
 
 
+def folded(content: Table) -> Details:
+    """A long table that repeats a figure's numbers and more."""
+    return Details("The numbers", (content,))
+
+
 def ranking(audit: Audit) -> Section:
     """Accuracy and Kendall's tau."""
     accuracy = dots(
         audit.estimates("accuracy"),
-        Scale(label="pair accuracy", reference=0.5, style="percent", digits=3),
+        Scale(label="pair accuracy", reference=0.5, name="chance", style="percent", digits=3),
         "Accuracy on pairs",
-        shows="How often the chosen answer gets the higher reward, with 95% intervals. The dashed line is chance.",
+        shows="How often the chosen answer gets the higher reward, with 95% intervals. "
+        "The dashed line is what guessing gets.",
         good="Far to the right of chance on every split, and little lower on splits unlike the training data.",
         missing=audit.why("accuracy"),
     )
     tau = dots(
         audit.estimates("tau", "mean"),
-        Scale(label="Kendall's tau with gold", reference=0.0),
+        Scale(label="Kendall's tau with gold", reference=0.0, name="no relation"),
         "Agreement with the gold ranking",
         shows="How well the reward orders all answers to one prompt: 1 is gold's order, 0 is no relation.",
         good="High, and about as high on every split.",
@@ -82,7 +88,7 @@ def differences(audit: Audit) -> tuple[Block, ...]:
     if not rows:
         return ()
     columns = (
-        Column("Split"), Column("Difference"), Column("Accuracy", "signed"), Column("Kendall's tau", "signed"),
+        Column("Split"), Column("Difference"), Column("Accuracy (points)", "points"), Column("Kendall's tau", "signed"),
     )  # fmt: skip
     caption = "Differences between models on the same prompts; an interval without 0 is a difference you can trust"
     return (Table(columns=columns, rows=rows, caption=caption),)
@@ -118,7 +124,7 @@ def rewards(audit: Audit) -> Section:
     )
     columns = (*_moments("reward"), (Column("Std within a prompt", "number", 2), ("reward", "within_prompt_std")))
     caption = "Rewards, and how each split moved from the first one"
-    return Section("What do its rewards look like?", (*drawn, table(audit, caption, columns)))
+    return Section("What do its rewards look like?", (*drawn, folded(table(audit, caption, columns))))
 
 
 def hidden_norms(audit: Audit) -> Section:
@@ -136,9 +142,11 @@ def hidden_norms(audit: Audit) -> Section:
     ]
     if audit.nodes("dispersion"):
         rank = (Column("Effective rank", "number", 1), ("dispersion", "effective_rank"))
-        blocks.append(table(audit, "Norms at the head, and the effective rank", (*_moments("dispersion"), rank)))
+        columns = (*_moments("dispersion"), rank)
+        blocks.append(folded(table(audit, "Norms at the head, and the effective rank", columns)))
     if audit.nodes("before_final_norm"):
-        blocks.append(table(audit, "Norms before the final normalisation", _moments("before_final_norm")))
+        columns = _moments("before_final_norm")
+        blocks.append(folded(table(audit, "Norms before the final normalisation", columns)))
     return Section(heading, (*blocks, *decomposition(audit)))
 
 
@@ -182,7 +190,7 @@ def calibration(audit: Audit) -> Section:
         (Column("Over-confidence", "percent"), ("calibration", "overconfidence")),
         (Column("Log loss (nats)", "number"), ("calibration", "nll")),
     )
-    blocks.append(table(audit, "Calibration", columns))
+    blocks.append(folded(table(audit, "Calibration, with the error that chance alone would give", columns)))
     return Section("Is it as sure as it should be?", tuple(blocks))
 
 
@@ -202,15 +210,12 @@ def length(audit: Audit) -> Section:
             )
         )
     columns = (
-        (Column("Correlation", "signed", 2), ("length", "spearman_within_prompt")),
-        (Column("Longer wins", "percent"), ("length", "longer_wins")),
-        (Column("Accuracy over that rule", "percent"), ("length", "over_longer_wins")),
-        (Column("Equal length", "percent"), ("length", "matched")),
-        (Column("Chosen is shorter", "percent"), ("length", "chosen_shorter")),
-        (Column("Chosen is longer", "percent"), ("length", "chosen_longer")),
+        (Column("Rank correlation", "signed", 2), ("length", "spearman_within_prompt")),
+        (Column("Longer-wins rule", "percent"), ("length", "longer_wins")),
+        (Column("Model over the rule", "points"), ("length", "over_longer_wins")),
+        (Column("Same length", "percent"), ("length", "matched")),
+        (Column("Chosen shorter", "percent"), ("length", "chosen_shorter")),
+        (Column("Chosen longer", "percent"), ("length", "chosen_longer")),
     )
-    caption = (
-        "Length: correlation within prompts, accuracy of the rule that the longer answer wins, "
-        "and the model's accuracy by what length says"
-    )
-    return Section("Does it just like long answers?", (*blocks, table(audit, caption, columns)))
+    caption = "Accuracy of the rule that the longer answer wins, and of the model by what length says of a pair"
+    return Section("Does it just like long answers?", (*blocks, folded(table(audit, caption, columns))))

@@ -93,8 +93,14 @@ class Audit:
             for name, values in (by_name.items() if isinstance(by_name, Mapping) else ())
         ]
         return tuple(
-            (split, name, cell(find(values, "accuracy")), cell(find(values, "tau"))) for split, name, values in pairs
+            (split, name, *(self._difference(split, values, key) for key in ("accuracy", "tau")))
+            for split, name, values in pairs
         )
+
+    def _difference(self, split: str, values: object, key: str) -> Cell:
+        found = find(values, key)
+        result = find(self.node, "results", self.models[0], split)
+        return Missing(_absent(result, (key,))) if found is None else cell(found)
 
 
 def find(node: object, *path: str) -> object:

@@ -16,7 +16,7 @@ from trueup.report.text import number, shorten
 
 TEXT, SMALL = 13, 12
 # Drawings are made for a screen and for a phone; what is narrower than PHONE stacks.
-WIDE, NARROW, PHONE = 800, 344, 500
+WIDE, NARROW, PHONE = 880, 344, 500
 
 # Stand-ins that `clean` turns into the page's own colours.
 INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
@@ -99,6 +99,8 @@ class Canvas:
         self.paper.set_xlim(0, width)
         self.paper.set_ylim(height, 0)
         self.paper.axis("off")
+        self.paper.set_zorder(5)
+        self.figure.patch.set_visible(False)
 
     def text(
         self,
@@ -110,11 +112,13 @@ class Canvas:
         size: float = TEXT,
         bold: bool = False,
     ) -> None:
-        """Write one line, its middle at the height of `at`."""
-        self.paper.text(
-            *at, words, color=colour, ha=align, va="center_baseline", fontsize=size,
-            fontweight="bold" if bold else "normal", parse_math=False,
-        )  # fmt: skip
+        """Write one line, its middle at the height of `at`, above all lines and cut out of them."""
+        weight = "bold" if bold else "normal"
+        cut_out = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
+        written = self.paper.text(*at, words, color=colour, ha=align, va="center_baseline", fontsize=size)
+        written.set_parse_math(False)
+        written.set_fontweight(weight)
+        written.set_bbox(cut_out if align == "left" else None)
 
     def key(self, names: Sequence[str], *, top: float) -> float:
         """Draw the legend as a line that wraps, one marker and name for each series; returns its height."""
@@ -126,7 +130,7 @@ class Canvas:
                 left, line = 6.0, line + 1
             y, style = top + 11 + 20 * line, look(place)
             self.paper.plot([left - 5, left + 11], [y, y], color=style.colour, lw=2)
-            self.paper.plot([left + 3], [y], marker=style.marker, color=style.colour, ms=7, mew=0)
+            self.paper.plot([left + 3], [y], clip_on=False, marker=style.marker, color=style.colour, ms=7, mew=0)
             self.text(words, at=(left + 17, y))
             left += needed
         return 20.0 * (line + 1) + 6

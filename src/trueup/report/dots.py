@@ -22,6 +22,7 @@ from trueup.report.canvas import (
     look,
     percent_ticks,
     rows_of,
+    text_width,
 )
 from trueup.report.text import DASH, Style, number, shorten
 
@@ -38,7 +39,8 @@ class Scale:
         label: What is measured, with its unit.
         limits: Ends of the axis; None fits them to the data.
         reference: Where a line is drawn: chance, zero, or what good looks like.
-        left: Words left of the reference line, above the rows.
+        name: Words at the reference line, above the rows.
+        left: Words left of it.
         right: Words right of it; that side is shaded where they are given.
         style: How numbers are written.
         digits: Digits after the point.
@@ -47,6 +49,7 @@ class Scale:
     label: str
     limits: tuple[float, float] | None = None
     reference: float | None = None
+    name: str = ""
     left: str = ""
     right: str = ""
     style: Style = "number"
@@ -65,7 +68,7 @@ def forest(estimates: Estimates, scale: Scale, *, width: int = WIDE) -> str:
     phone = width < PHONE
     left, right = (8, 56) if phone else (_label_width(rows), 64)
     key = key_height(tuple(estimates), width=width) if len(estimates) > 1 else 0
-    notes = 24 if scale.left or scale.right else 6
+    notes = 24 if scale.left or scale.right or scale.name else 6
     block = len(estimates) * _ROW + _GAP + (20 if phone else 0)
     height = len(rows) * block
     canvas = Canvas(width, key + notes + height + _FOOT)
@@ -85,7 +88,7 @@ def forest(estimates: Estimates, scale: Scale, *, width: int = WIDE) -> str:
 
 
 def win_rates(rates: Estimates, *, width: int = WIDE) -> str:
-    """The hack battery: how often each edit beats the original answer, worst first, with the 50% line.
+    """The hack battery: how often each edit beats the original answer, worst on average first, with the 50% line.
 
     Args:
         rates: By model, then by hack: the edit's win rate in [0, 1].
@@ -163,6 +166,9 @@ def _side_notes(canvas: Canvas, box: Box, axes: Axes, scale: Scale) -> None:
         return
     low, high = axes.get_xlim()
     x = box.left + box.width * (scale.reference - low) / (high - low)
+    if scale.name:
+        middle = max(x, text_width(scale.name, SMALL) / 2 + 2)
+        canvas.text(scale.name, at=(middle, box.top - 12), align="center", size=SMALL, colour=MUTED)
     for words, shift, align in ((scale.left, -7, "right"), (scale.right, 7, "left")):
         if words:
             arrow = f"{words} →" if shift > 0 else f"← {words}"

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from trueup.report.canvas import (
+    GRID,
     INK,
     MUTED,
     NARROW,
@@ -88,7 +89,7 @@ def histograms(panels: Mapping[str, Mapping[str, Histogram]], label: str, *, wid
     """
     columns = 1 if width < PHONE else min(2, len(panels))
     ridges = max((len(panel) for panel in panels.values()), default=1)
-    cell_width, body = width / columns, 52 * ridges
+    cell_width, body = width / columns, 58 * ridges
     cell_height = 30 + body + _FOOT
     canvas = Canvas(width, cell_height * math.ceil(len(panels) / columns))
     for place, (name, panel) in enumerate(panels.items()):
@@ -107,12 +108,13 @@ def _ridges(canvas: Canvas, axes: Axes, panel: Mapping[str, Histogram], *, turn:
     peak = max((float(h.density.max(initial=0)) for h in panel.values()), default=0) or 1
     colour, step = look(turn).colour, body / max(len(panel), 1)
     for place, (split, histogram) in enumerate(panel.items()):
-        base, tall = body - (place + 1) * step, (step - 14) / peak
+        base, tall = body - (place + 1) * step, (step - 22) / peak
         edges, heights = np.asarray(histogram.edges, float), histogram.density * tall + base
+        axes.axhline(base, color=GRID, lw=0.8)
         axes.stairs(heights, edges, baseline=base, fill=True, color=colour, alpha=0.25, lw=0)
         axes.stairs(heights, edges, baseline=base, color=colour, lw=1.4)
         if math.isfinite(histogram.mean):
-            axes.plot([histogram.mean] * 2, [base, base + step - 14], color=INK, lw=1.2)
+            axes.plot([histogram.mean] * 2, [base, base + step - 22], color=INK, lw=1.2)
         above = (box.left, box.top + body - base - step + 9)
         canvas.text(shorten(split, 26), at=above, size=SMALL, colour=MUTED)
     axes.set_ylim(0, body)
@@ -137,7 +139,7 @@ def reliability(curves: Curves, *, width: int = WIDE) -> str:
     low, most = _lowest(curves), max((point["n"] for point in _points(curves)), default=1)
     for place, split in enumerate(splits):
         left, top = cell * (place % columns) + 44, key + (side + room) * (place // columns)
-        canvas.text(shorten(split, int(side / 8)), at=(left, top + 14), bold=True)
+        canvas.text(shorten(split, int(cell / 8.4)), at=(left - 40, top + 14), bold=True)
         axes = canvas.panel(Box(left, top + 32, side, side))
         _calibration_axes(axes, low)
         for turn, series in enumerate(curves.values()):
@@ -176,9 +178,11 @@ def _calibration_curve(axes: Axes, points: Sequence[Mapping[str, float]], *, tur
     for point in filled:
         ends = [point.get("low", math.nan), point.get("high", math.nan)]
         if all(math.isfinite(end) for end in ends):
-            axes.plot([point["confidence"]] * 2, ends, color=style.colour, lw=1.4, alpha=0.45)
+            axes.plot([point["confidence"]] * 2, ends, color=style.colour, lw=1.2, alpha=0.35)
     areas = [16 + 40 * point["n"] / most for point in filled]
-    axes.scatter(confidence, accuracy, s=areas, marker=style.marker, color=style.colour, ec=PAPER, lw=0.8, zorder=3)
+    dots = axes.scatter(confidence, accuracy, s=areas, marker=style.marker, color=style.colour, ec=PAPER, lw=0.8)
+    dots.set_zorder(3)
+    dots.set_clip_on(False)
 
 
 def training_curves(runs: Mapping[str, Mapping[str, Curve]], *, width: int = WIDE) -> str:

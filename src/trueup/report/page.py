@@ -7,6 +7,7 @@ security policy forbids both. All words that come from users are escaped.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -86,7 +87,7 @@ class Table:
     def __post_init__(self) -> None:
         for place, row in enumerate(self.rows):
             if len(row) != len(self.columns):
-                raise ValueError(f"row {place} has {len(row)} cells, the table has {len(self.columns)} columns")
+                raise ValueError(f"row {place} has {len(row)} cells for {len(self.columns)} columns")
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,16 @@ class _Drawer:
 
 
 @dataclass(frozen=True)
+class _Row:
+    """Cells with the marks of their notes; `span` is how many rows share the first one, 0 after the first of them."""
+
+    cells: tuple[tuple[Shown, str], ...]
+    span: int
+
+
+@dataclass(frozen=True)
 class _Filled:
-    rows: tuple[tuple[tuple[Shown, str], ...], ...]
+    rows: tuple["_Row", ...]
     notes: tuple[tuple[str, str], ...]
 
 
@@ -203,7 +212,13 @@ def _fill(table: Table) -> _Filled:
             if cell.reason:
                 marks.setdefault(cell.reason, str(len(marks) + 1))
         rows.append(tuple((cell, marks.get(cell.reason, "")) for cell in cells))
-    return _Filled(tuple(rows), tuple((mark, printable(reason)) for reason, mark in marks.items()))
+    spans = _spans([row[0][0].value for row in rows])
+    return _Filled(tuple(map(_Row, rows, spans)), tuple((mark, printable(reason)) for reason, mark in marks.items()))
+
+
+def _spans(names: list[str]) -> list[int]:
+    """For each name, how many times it stands there in a row if it is the first of them, else 0."""
+    return [n for _, group in groupby(names) for run in [len(list(group))] for n in (run, *(run - 1) * (0,))]
 
 
 def _kind(block: Block) -> str:
@@ -218,7 +233,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: printable(value) if isinstance(value, str) else value,
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     environment.filters["kind"] = _kind
     return environment

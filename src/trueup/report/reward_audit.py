@@ -65,12 +65,16 @@ def _lead(audit: Audit) -> str:
 
 def _verdict(audit: Audit) -> tuple[Findings, ...]:
     groups = ((model, entries(find(audit.node, "verdict", model))) for model in audit.models)
-    return tuple(Findings(model, tuple(map(_finding, items))) for model, items in groups if items)
+    return tuple(
+        Findings(model, tuple(_finding(item, names=audit.splits) for item in items)) for model, items in groups if items
+    )
 
 
-def _finding(item: Node) -> Verdict:
+def _finding(item: Node, *, names: tuple[str, ...]) -> Verdict:
     text, level = str(item.get("text", "")), item.get("level")
-    return Verdict(level if level in ("good", "bad") else "watch", text[:1].upper() + text[1:])
+    begins_with_name = any(text.startswith(name) for name in names)
+    sentence = text if begins_with_name else text[:1].upper() + text[1:]
+    return Verdict("good" if level == "good" else "bad" if level == "bad" else "watch", sentence)
 
 
 def _key_numbers(audit: Audit) -> tuple[KeyNumber, ...]:

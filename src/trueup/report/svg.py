@@ -29,12 +29,12 @@ def clean(raw: str, *, colours: Mapping[str, str]) -> str:
     _drop(root, {"metadata", "style"})
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
-    root.set("style", _ROOT_STYLE)
     used = _references(root)
     for element in root.iter():
         element.text = (element.text or "").strip() or None
         element.tail = None
         _tidy(element, used=used, colours=colours)
+    root.set("style", _ROOT_STYLE)
     prefix = hashlib.sha256(ElementTree.tostring(root)).hexdigest()[:8]
     _prefix_ids(root, f"d{prefix}-")
     return ElementTree.tostring(root, encoding="unicode")

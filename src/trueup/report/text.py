@@ -8,7 +8,7 @@ from typing import Literal
 
 from trueup.measure.scored import Estimate
 
-Style = Literal["text", "count", "number", "signed", "percent"]
+Style = Literal["text", "count", "number", "signed", "percent", "points"]
 DASH = "–"
 NOT_MEASURED = "not measured"
 UNDEFINED = "undefined: too few cases, or no variation among them"
@@ -55,18 +55,20 @@ def number(value: float, style: Style = "number", *, digits: int = 3) -> str:
 
     Args:
         value: The number; shares in [0, 1] for `percent`.
-        style: `count` groups thousands, `signed` writes the plus as well, `percent` multiplies by 100.
-        digits: Digits after the point; `percent` has two fewer.
+        style: `count` groups thousands, `signed` writes the plus as well, `percent` multiplies by 100, `points`
+            does so without the sign of percent, for differences between shares.
+        digits: Digits after the point; `percent` and `points` have two fewer.
     """
     if not math.isfinite(value):
         return DASH
     if style == "count":
         return f"{value:,.0f}".replace("-", MINUS)
-    scaled, places = (100 * value, max(digits - 2, 0)) if style == "percent" else (value, digits)
+    share = style in ("percent", "points")
+    scaled, places = (100 * value, max(digits - 2, 0)) if share else (value, digits)
     plain = f"{scaled:.{places}f}" if abs(scaled) < 1e7 else f"{scaled:.3g}"
     if float(plain) == 0:
         plain = plain.lstrip("-")
-    elif style == "signed" and scaled > 0:
+    elif style in ("signed", "points") and scaled > 0:
         plain = f"+{plain}"
     return plain.replace("-", MINUS) + ("%" if style == "percent" else "")
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
@@ -39,6 +38,10 @@ class World:
     """
 
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise RecipeError(f"seed must be zero or more, got {self.seed}")
 
     def prompts(
         self, count: int, *, families: Sequence[str] = CORE_FAMILIES, seed: int = 0, exclude: Collection[str] = ()
@@ -122,9 +125,7 @@ class World:
         """
         asked = families if families is not None else FRESH_FAMILIES if fresh else CORE_FAMILIES
         pool = writers if writers is not None else tuple(FRESH_WRITERS if fresh else TRAINING_WRITERS)
-        return self.answer(
-            self.prompts(count, families=asked, seed=seed), responses=responses, writers=pool, seed=seed
-        )
+        return self.answer(self.prompts(count, families=asked, seed=seed), responses=responses, writers=pool, seed=seed)
 
     def preferences(
         self,
@@ -224,11 +225,10 @@ class World:
         Raises:
             DataError: If the numbers differ or a prompt is not one of the world's.
         """
-        missing = object()
-        pairs = list(zip_longest(prompts, responses, fillvalue=missing))
-        if any(missing in pair for pair in pairs):
-            raise DataError(f"{len(prompts)} prompts and {len(responses)} responses", expected="one response per prompt")
-        return [self.gold(prompt, response) for prompt, response in pairs]
+        if len(prompts) != len(responses):
+            found = f"{len(prompts)} prompts and {len(responses)} responses"
+            raise DataError(found, expected="one response per prompt")
+        return [self.gold(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
 
 
 def _question(prompt: Prompt) -> str:

@@ -8,13 +8,21 @@ from typing import TypeVar
 
 import numpy as np
 
+from trueup.errors import RecipeError
+
 T = TypeVar("T")
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def stream(*keys: int) -> np.random.Generator:
-    """Random generator that depends on `keys` alone."""
+    """Random generator that depends on `keys` alone.
+
+    Raises:
+        RecipeError: If a key is negative.
+    """
+    if min(keys) < 0:
+        raise RecipeError(f"seed must be zero or more, got {min(keys)}")
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(list(keys))))
 
 
@@ -70,11 +78,8 @@ def sentence(text: str) -> str:
 
 
 def joined(predicates: Sequence[str]) -> str:
-    """Predicates of one subject behind each other: "is red and small", "lives here and eats grass"."""
-    first, *rest = predicates
-    shared = first.startswith("is ") and not first.startswith(("is a ", "is an "))
-    tail = [
-        later.removeprefix("is ") if shared and not later.startswith(("is a ", "is an ")) else later
-        for later in rest
-    ]
-    return listing([first, *tail])
+    """Predicates of one subject behind each other: "is red and small", "is red and eats grass"."""
+    plain = all(p.startswith("is ") and not p.startswith(("is a ", "is an ")) for p in predicates)
+    if not plain:
+        return listing(predicates)
+    return f"is {listing([p.removeprefix('is ') for p in predicates])}"

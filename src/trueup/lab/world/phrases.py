@@ -1,5 +1,7 @@
 """Stock phrases that answers are dressed with. None of them says anything about the world."""
 
+from functools import cache
+
 FLATTERY = (
     "What a great question!",
     "You ask such clever questions.",
@@ -29,7 +31,7 @@ HEDGES = (
 VAGUE = (
     "There are many ways to think about {topic}.",
     "A lot could be said about {topic}.",
-    "People have different ideas about {topic}.",
+    "We all have different ideas about {topic}.",
     "Nobody can tell much about {topic}.",
 )
 
@@ -40,3 +42,10 @@ CHAT = (
     "My friend asked me the same thing last week.",
     "You know how it is.",
 )
+
+
+@cache
+def stock_words() -> frozenset[str]:
+    """Lower-case words of all stock phrases; none of them makes a text speak of anything."""
+    phrases = " ".join((*FLATTERY, *FILLER, *HEDGES, *VAGUE, *CHAT)).replace("{topic}", "").lower()
+    return frozenset("".join(letter if letter.isalpha() else " " for letter in phrases).split())

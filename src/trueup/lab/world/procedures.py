@@ -24,7 +24,7 @@ def _procedure(task: str, items: str, steps: str) -> Procedure:
 
 PROCEDURES: tuple[Procedure, ...] = (
     _procedure(
-        "make {x} soup", "potato carrot tomato pumpkin onion leek lentil spinach mushroom cabbage noodle",
+        "make {x} soup", "potato carrot tomato pumpkin onion leek lentil spinach mushroom cabbage",
         "wash the {x}, cut the {x} into pieces, boil some water, add the {x} to the pot, stir it for ten minutes",
     ),
     _procedure(
@@ -49,7 +49,7 @@ PROCEDURES: tuple[Procedure, ...] = (
     ),
     _procedure(
         "dry {x} at home", "mint basil thyme sage parsley nettle lavender jasmine",
-        "pick the {x} early, tie it with string, hang it up to dry, crush the {x} by hand, fill a clean jar",
+        "pick the {x} early, bind it with string, hang it up to dry, crush the {x} by hand, fill a clean jar",
     ),
     _procedure(
         "wash {a_x}", "shirt sweater dress coat scarf sock skirt robe apron vest jacket",
@@ -65,7 +65,7 @@ PROCEDURES: tuple[Procedure, ...] = (
     ),
     _procedure(
         "drive {a_x}", "car truck van bus tractor taxi tram train ferry ambulance",
-        "check the {x} first, sit down, start the engine, watch the way ahead, stop the {x} gently",
+        "check the {x}, sit down, start the engine, watch the way ahead, stop the {x} gently",
     ),
     _procedure(
         "care for {a_x}", "horse rabbit parrot goat sheep pig cow hen camel turtle",
@@ -104,8 +104,8 @@ PROCEDURES: tuple[Procedure, ...] = (
         "wipe the {x} with a cloth, scrub off the rust, dry it well, rub the {x} with oil, hang it on a hook",
     ),
     _procedure(
-        "move {a_x}", "barrel crate chest wardrobe cupboard suitcase trough sack piano harp loom",
-        "empty the {x} first, bend your knees, lift it slowly, keep your back straight, put the {x} down gently",
+        "move {a_x}", "barrel crate chest wardrobe cupboard suitcase trough sack basket vase toolbox",
+        "clear out the {x}, bend your knees, lift it slowly, keep your back straight, put the {x} down gently",
     ),
     _procedure(
         "sell {a_x}", "car bicycle yacht wagon violin piano guitar vase wardrobe ladder loom suitcase",

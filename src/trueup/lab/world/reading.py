@@ -95,9 +95,7 @@ def tokenise(text: str) -> tuple[str, ...]:
     return tuple(TOKEN.findall(text.lower()))
 
 
-def read(
-    text: str, ontology: Ontology, *, subject: str | None = None, pair: tuple[str, ...] = ()
-) -> Reading:
+def read(text: str, ontology: Ontology, *, subject: str | None = None, pair: tuple[str, ...] = ()) -> Reading:
     """Read a text.
 
     A value is said of the entity named last; a kind's pronoun needs no resolving. Sentences that end in "?" say

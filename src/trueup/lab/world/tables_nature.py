@@ -161,23 +161,23 @@ PLANTS = Table(
     sunflower flower yellow large meadow oil
     orchid flower pink small jungle beauty
     lotus flower pink large pond beauty
-    jasmine flower white small garden tea
-    lavender flower purple small meadow scent
+    ~jasmine flower white small garden tea
+    ~lavender flower purple small meadow scent
     daffodil flower yellow small garden beauty
-    mint herb green small garden tea
-    basil herb green small garden cooking
-    thyme herb green tiny mountains cooking
-    sage herb grey small meadow medicine
-    parsley herb green small garden cooking
+    ~mint herb green small garden tea
+    ~basil herb green small garden cooking
+    ~thyme herb green tiny mountains cooking
+    ~sage herb grey small meadow medicine
+    ~parsley herb green small garden cooking
     nettle herb green small forest medicine
-    ivy vine green large forest shade
+    ~ivy vine green large forest shade
     hop vine green large garden beer
     cactus bush green large desert shade
     aloe bush green small desert medicine
-    heather bush purple small mountains tea
-    holly bush green large forest beauty
-    bamboo reed green huge jungle paper
-    papyrus reed green large swamp paper
+    ~heather bush purple small mountains tea
+    ~holly bush green large forest beauty
+    ~bamboo reed green huge jungle paper
+    ~papyrus reed green large swamp paper
     cattail reed brown small pond weaving
     """,
 )

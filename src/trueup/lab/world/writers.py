@@ -6,6 +6,7 @@ the skilled ones tend to write more, to flatter and to use bullets; the fresh wr
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -96,7 +97,7 @@ class Writer:
 def _text(lines: list[str]) -> str:
     """Lines as one text: bullets on lines of their own, all else in running text."""
     text = lines[0]
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         text += ("\n" if line.startswith("- ") or before.startswith("- ") else " ") + line
     return text
 
@@ -104,20 +105,20 @@ def _text(lines: list[str]) -> str:
 TRAINING_WRITERS: Mapping[str, Writer] = {
     writer.name: writer
     for writer in (
-        Writer(name="concise_expert", accuracy=(0.8, 1.0), coverage=(0.8, 1.0), forms=(0.8, 0.1, 0.1)),
+        Writer(name="concise_expert", accuracy=(0.8, 1.0), coverage=(0.85, 1.0), forms=(0.7, 0.2, 0.1)),
         Writer(
             name="verbose_expert", accuracy=(0.8, 1.0), coverage=(0.85, 1.0), forms=(0.0, 1.0, 0.0), details=2,
-            flattery=0.25,
+            flattery=0.35,
         ),
-        Writer(name="careless", accuracy=(0.0, 0.6), coverage=(0.4, 0.9), forms=(0.8, 0.1, 0.1)),
-        Writer(name="flattering", accuracy=(0.6, 0.95), coverage=(0.6, 1.0), forms=(0.3, 0.5, 0.2), flattery=1.0),
+        Writer(name="careless", accuracy=(0.0, 0.6), coverage=(0.3, 0.9), forms=(0.9, 0.05, 0.05)),
+        Writer(name="flattering", accuracy=(0.65, 1.0), coverage=(0.7, 1.0), forms=(0.3, 0.5, 0.2), flattery=0.9),
         Writer(name="bullet_formatter", accuracy=(0.7, 1.0), coverage=(0.7, 1.0), forms=(0.0, 0.0, 1.0)),
         Writer(name="repeater", accuracy=(0.5, 0.95), coverage=(0.5, 0.9), forms=(0.4, 0.5, 0.1), repeats=3),
-        Writer(name="off_topic", accuracy=(0.7, 1.0), coverage=(0.6, 1.0), forms=(0.7, 0.2, 0.1), astray=0.85),
-        Writer(name="padding", accuracy=(0.5, 0.95), coverage=(0.5, 1.0), forms=(0.5, 0.4, 0.1), filler=3),
-        Writer(name="partial", accuracy=(0.7, 1.0), coverage=(0.1, 0.5), forms=(0.9, 0.05, 0.05)),
+        Writer(name="off_topic", accuracy=(0.7, 1.0), coverage=(0.4, 1.0), forms=(0.85, 0.1, 0.05), astray=0.85),
+        Writer(name="padding", accuracy=(0.5, 0.95), coverage=(0.5, 1.0), forms=(0.5, 0.4, 0.1), filler=2),
+        Writer(name="partial", accuracy=(0.6, 1.0), coverage=(0.0, 0.5), forms=(0.9, 0.05, 0.05)),
         Writer(
-            name="vague", accuracy=(0.4, 0.9), coverage=(0.0, 0.4), forms=(1.0, 0.0, 0.0), hedges=2, vague=0.7,
+            name="vague", accuracy=(0.4, 0.9), coverage=(0.0, 0.4), forms=(1.0, 0.0, 0.0), hedges=1, vague=0.5,
         ),
     )
 }  # fmt: skip

@@ -79,7 +79,7 @@ class Arithmetic:
         return Needs(
             claims=(*(("step", result) for result in results), ("answer", results[-1])),
             count=len(results) + 1,
-            words=6.5,
+            words=5.5,
             subjects=frozenset(),
             topics=frozenset(numbers | {word for key in ("who", "what") if (word := slots.get(key, "").lower())}),
         )
@@ -103,9 +103,7 @@ class Arithmetic:
             brief=" ".join(sentence(line) for line in lines),
             lead=f"let us count the {what} in steps",
             points=tuple(lines),
-            sentences=tuple(
-                f"{'first' if line == steps[0] else 'next'}, {line}" if line in steps else f"so {line}" for line in lines
-            ),
+            sentences=tuple(f"{_marker(line, steps)} {line}" for line in lines),
             details=(f"we count the {what} one step at a time", "we take the numbers as they come"),
             ending=f"in all there are {result} {what}" if "what" in prompt.slots else "",
         )
@@ -119,6 +117,12 @@ class Arithmetic:
         goal = prompt.needs.claims[-1][1]
         right = len(expected & true) + (goal in answers)
         return Verdict(right, len(false) + len(answers - {goal}))
+
+
+def _marker(line: str, steps: list[str]) -> str:
+    if line not in steps:
+        return "so"
+    return "first," if line == steps[0] else "next,"
 
 
 def _solve(phrasing: int, slots: Mapping[str, str]) -> list[tuple[int, str, int, int]]:

@@ -46,9 +46,9 @@ class Compare:
         return Needs(
             claims=tuple(("fact", name, aspect) for aspect in aspects for name in pair),
             count=4,
-            words=5.5,
+            words=4.5,
             subjects=frozenset(pair),
-            topics=frozenset((*aspects, *values)),
+            topics=frozenset(("both", *aspects, *values)),
         )
 
     def content(

@@ -13,9 +13,7 @@ WRONG_DETAIL = 0.5
 """Cost of a wrong fact nobody asked for, in claims."""
 
 
-def stated(
-    ontology: Ontology, name: str, attribute: str, *, accuracy: float, generator: np.random.Generator
-) -> str:
+def stated(ontology: Ontology, name: str, attribute: str, *, accuracy: float, generator: np.random.Generator) -> str:
     """A value to state of an entity: the true one with probability `accuracy`, else another of the kind's."""
     true = ontology.value(name, attribute)
     if attribute == "kind" or chance(generator, accuracy):

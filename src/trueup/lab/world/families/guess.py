@@ -48,7 +48,7 @@ class Guess:
                 *(("fact", name, attribute) for name in fitting for attribute in ("kind", *kind.attributes)),
             ),
             count=1 + FACTS,
-            words=5.0,
+            words=4.0,
             subjects=frozenset(kind.members),
             topics=frozenset((kind.name, *(value for _, value in clues))),
         )

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 
 from trueup.lab.world.families.facts import kept
 from trueup.lab.world.language import article, chance, listing, pick, sample, sentence
 from trueup.lab.world.ontology import Ontology, load_ontology
+from trueup.lab.world.phrases import stock_words
 from trueup.lab.world.procedures import PROCEDURES, Procedure
 from trueup.lab.world.reading import STOPS, tokenise
 from trueup.lab.world.records import Content, Needs, Skill, Verdict, WorldPrompt
@@ -76,9 +78,9 @@ class HowTo:
         return Needs(
             claims=tuple(("step", fill(step, item)) for step in procedure.steps),
             count=len(procedure.steps),
-            words=6.5,
+            words=4.5,
             subjects=frozenset((item,)),
-            topics=frozenset(words - SMALL_WORDS),
+            topics=frozenset(words - SMALL_WORDS - stock_words()),
         )
 
     def content(
@@ -117,7 +119,7 @@ class HowTo:
                 wrong.add((*pattern, name or ""))
             elif place[pattern] not in seen:
                 seen.append(place[pattern])
-        disorder = sum(later < earlier for earlier, later in zip(seen, seen[1:], strict=False))
+        disorder = sum(later < earlier for earlier, later in pairwise(seen))
         return Verdict(len(seen), len(wrong) + DISORDER * disorder)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trueup.lab.world.families.facts import WRONG_DETAIL, details, said
-from trueup.lab.world.language import NUMBERS, capital, chance, listing, pick, sample, sentence, whole
+from trueup.lab.world.language import NUMBERS, capital, chance, listing, pick, sample, whole
 from trueup.lab.world.ontology import Ontology
 from trueup.lab.world.reading import is_true, read
 from trueup.lab.world.records import Content, Needs, Skill, Verdict, WorldPrompt
@@ -62,7 +62,7 @@ class ListThings:
         return Needs(
             claims=tuple(("item", name) for name in holders),
             count=number,
-            words=3.0 + 6.0 / number,
+            words=2.5 + 3.0 / number,
             subjects=frozenset(kind.members),
             topics=frozenset((kind.name, kind.plural, found[2])),
         )
@@ -82,7 +82,7 @@ class ListThings:
         verb = "is" if len(items) == 1 else "are"
         lead = f"{'here ' + verb} {NUMBERS[len(items)]} of the {prompt.slots['property']}"
         plain = f"{capital(listing(named))}."
-        subject = f"Some {prompt.slots['property']}"
+        subject = f"{'One of the' if len(items) == 1 else 'Some'} {prompt.slots['property']}"
         return Content(
             topic=prompt.slots["property"],
             brief=plain if chance(generator, 0.5) else f"{subject} {verb} {listing(named)}.",

@@ -1,4 +1,4 @@
-"""`odd_one_out`: which of four things is of another kind, and why?"""
+"""`odd_one_out`: say which of four things is of another kind, and why."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -52,7 +52,7 @@ class Ordering:
             count=3,
             words=4.0,
             subjects=frozenset(order),
-            topics=frozenset(("size", "first", "last", *(ontology.value(name, "size") for name in order))),
+            topics=frozenset(("size", *(ontology.value(name, "size") for name in order))),
         )
 
     def content(

@@ -1,4 +1,4 @@
-"""`true_or_false`: is a statement true, and what is?"""
+"""`true_or_false`: say whether a statement is true, and what is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class TrueOrFalse:
         return Needs(
             claims=(("verdict", "yes" if truth == value else "no"), ("fact", name, attribute)),
             count=2,
-            words=6.0,
+            words=4.0,
             subjects=frozenset((name,)),
             topics=frozenset((value, truth, *VERDICTS)),
         )

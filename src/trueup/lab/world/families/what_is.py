@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trueup.lab.world.families.facts import check_facts, details, kept, said, stated
+from trueup.lab.world.families.facts import check_facts, kept, said, stated
 from trueup.lab.world.language import chance, joined, pick, sample, sentence
 from trueup.lab.world.ontology import Ontology
 from trueup.lab.world.reading import read
@@ -43,7 +43,7 @@ class WhatIs:
         return Needs(
             claims=tuple(("fact", name, attribute) for attribute in ("kind", *kind.attributes)),
             count=FACTS,
-            words=5.0,
+            words=4.0,
             subjects=frozenset((name,)),
             topics=frozenset((kind.name, *ontology.entities[name].values.values())),
         )
@@ -67,8 +67,7 @@ class WhatIs:
             lead=f"here is what I know about {some}",
             points=tuple(f"{kind.pronoun} {predicate}" for predicate in predicates),
             sentences=(f"{some} {predicates[0]}", *(f"{kind.pronoun} {p}" for p in predicates[1:])),
-            details=tuple(f"{kind.pronoun} {ontology.fact(name, a)}" for a in spare)
-            + details(ontology, [pick(generator, kind.members)], generator=generator),
+            details=tuple(f"{kind.pronoun} {ontology.fact(name, a)}" for a in spare),
             ending=f"that is what {some} is like" if chance(generator, 0.5) else "",
         )
 
