@@ -32,15 +32,8 @@ def test_a_hand_worked_report():
     report = check_rows(CLEAN)
     assert (report.rows, report.responses, report.pairs) == (2, 5, 4)
     assert (report.unit, report.total_length) == ("characters", 3 + 6 + 5 + 8 + 1 + 2 + 3)
-    assert report.prompt_lengths == {
-        "mean": 5.5,
-        "min": 3,
-        "p5": 3.25,
-        "median": 5.5,
-        "p95": 7.75,
-        "p99": 7.95,
-        "max": 8,
-    }
+    quantiles = {"min": 3, "p5": 3.25, "median": 5.5, "p95": 7.75, "p99": 7.95, "max": 8}
+    assert report.prompt_lengths == {"mean": 5.5, **quantiles}
     assert report.response_lengths["median"] == 3
     assert (report.longer_wins.share, report.longer_wins.n, report.longer_wins.equal) == (1.0, 4, 0)
     assert report.labels == {"preferred": 1, "not preferred": 1, "unlabelled": 3}

@@ -60,11 +60,8 @@ def test_sizes_are_stated():
     shifts = four_shifts(ROWS, held_out_sources=2, seed=0)
     sizes = shifts.sizes()
     assert list(sizes) == list(SPLITS)
-    assert sizes["train"] == {
-        "prompts": len(shifts.train),
-        "responses": 2 * len(shifts.train),
-        "pairs": len(shifts.train),
-    }
+    count = len(shifts.train)
+    assert sizes["train"] == {"prompts": count, "responses": 2 * count, "pairs": count}
     assert sizes["mutual_disjoint"]["responses"] == 2 * len(shifts.mutual_disjoint)
 
 
@@ -76,7 +73,7 @@ def test_training_pairs_are_labelled_by_score_and_keep_it():
         assert pairs_of(row) == [(0, 1)]
 
 
-@given(st.integers(0, 1000), st.integers(2, 4), st.sampled_from([0.1, 0.2, 0.4]), st.randoms())
+@given(st.integers(0, 1000), st.integers(2, 3), st.sampled_from([0.1, 0.2, 0.4]), st.randoms())
 @settings(deadline=None, max_examples=25)
 def test_no_split_shares_what_it_must_not(seed, held_out, share, random):
     rows = list(ROWS)
@@ -101,7 +98,7 @@ def test_prompts_are_assigned_whatever_the_other_rows():
     half = four_shifts(ROWS[::2], held_out_sources=["writer a", "writer b"], seed=5)
     kept = {row.id: row for row in ROWS[::2]}
     assert {row.id for row in half.train} == {row.id for row in whole.train if row.id in kept}
-    assert set(half.train) <= set(whole.train) if False else all(row in whole.train for row in half.train)
+    assert all(row in whole.train for row in half.train)
 
 
 def test_case_and_white_space_do_not_move_a_prompt():
@@ -164,26 +161,6 @@ def test_duplicate_prompts_leave_one_row_whatever_the_order():
     assert results[0].removed[0].id == results[1].removed[0].id
 
 
-def test_texts_that_were_trained_on_leave_the_test_side():
-    shared = [
-        replace(
-            row,
-            responses=tuple(
-                replace(one, text="yes" if one.source in ("writer a", "writer b") else one.text)
-                for one in row.responses
-            ),
-        )
-        for row in ROWS
-    ]
-    shifts = four_shifts(shared, held_out_sources=["writer b", "writer c", "writer d"], coinciding="response", seed=0)
-    everything = [*ROWS[:0], *shared]
-    assert len(everything) == 200
-    assert any(one.text == "yes" for row in shifts.train for one in row.responses)
-    assert not any(
-        one.text == "yes" for row in shifts.response_disjoint + shifts.mutual_disjoint for one in row.responses
-    )
-
-
 def test_a_trained_text_under_another_prompt_is_removed_and_counted():
     train = four_shifts(ROWS, held_out_sources=["writer b", "writer f", "writer g"], seed=0).train
     text = train[0].responses[0].text
@@ -201,6 +178,7 @@ def test_prompts_with_nothing_but_ties_are_removed_and_counted():
         shifts = four_shifts([tied, *ROWS[1:]], held_out_sources=2, seed=seed)
         if shifts.removed:
             assert shifts.removed_counts() == {"tie": 1}
+            assert tied.prompt not in prompts(row for part in shifts.splits().values() for row in part)
             return
     pytest.fail("the tied prompt was never a training prompt")
 
@@ -234,7 +212,7 @@ def test_settings_that_make_no_sense(settings, words):
 def test_splits_are_never_empty():
     with pytest.raises(DataError, match="would be empty"):
         four_shifts(ROWS[:1], held_out_sources=2, seed=0)
-    with pytest.raises(DataError, match="split in_domain would be empty .*too few responses for in_domain"):
+    with pytest.raises(DataError, match=r"split in_domain would be empty .*too few responses for in_domain"):
         four_shifts(rectangle(50, sources=tuple("abcd")), held_out_sources=2, seed=0)
     with pytest.raises(DataError, match="zero usable rows"):
         four_shifts([], held_out_sources=2, seed=0)

@@ -11,7 +11,7 @@ from trueup.errors import DataError, RecipeError
 from trueup.lab.world import CORE_FAMILIES, FRESH_FAMILIES, FRESH_WRITERS, TRAINING_WRITERS, World
 from trueup.lab.world.labels import preference_probability
 
-PINNED = "0"
+PINNED = "93654cfe56aaa37bad8792469533fd48a59818cda5313978098288041b9e41cd"
 
 
 def plain(rows: list[Row]) -> list[object]:
@@ -95,6 +95,11 @@ def test_noise_and_flips_occur_as_often_as_stated():
         agree = np.mean([(row.responses[0].label is True) == (gap > 0) for row, gap in zip(noisy, gaps, strict=True)])
         right = np.mean(1 / (1 + np.exp(-np.abs(gaps) / temperature))) if temperature else 1.0
         assert agree == pytest.approx(right * (1 - flip) + (1 - right) * flip, abs=0.03)
+
+
+def test_rows_without_two_scored_responses_cannot_be_labelled():
+    with pytest.raises(DataError, match="3 responses, 3 of them scored; expected two scored responses"):
+        World(0).label(World(0).rows(1, responses=3), temperature=0.0)
 
 
 def test_chosen_is_as_often_first_as_second():

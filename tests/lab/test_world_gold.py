@@ -19,13 +19,8 @@ FOX = "What is a fox?"
 SUM = "Ann buys 3 bags with 4 books in each and gives away 5. How many books are left?"
 SOUP = "How do I make carrot soup?"
 PAIR = "Compare a fox and an owl by colour and home."
-PIECES = (
-    *["fox", "owl", "red", "not", "both", "rest", "?", ".", "answer", "is", "12", "5", "times", "+", "="],
-    "\n",
-    "wash the carrot",
-    "99999999",
-    "yes",
-)
+WORDS = "fox owl red not both rest ? . answer is 12 5 times + = yes 99999999"
+PIECES = (*WORDS.split(" "), "\n", "wash the carrot")
 WORLD = World(0)
 ROWS = World(8).rows(300)
 GOOD = World(8).rows(200, responses=1, writers=("concise_expert",))

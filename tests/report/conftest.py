@@ -1,18 +1,14 @@
 """One audit and its page for all tests of the report."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from reading import Reading, read
-from sample import sample_audit
-
 from trueup.report.page import render
 from trueup.report.reward_audit import audit_page
+
+from .page_reading import Reading, read
+from .sample_of_audit import sample_audit
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reading import Reading, read
 
 from trueup.errors import OutputError
 from trueup.measure.scored import Estimate
@@ -27,6 +26,8 @@ from trueup.report.page import (
     write_page,
 )
 from trueup.report.text import Missing
+
+from .page_reading import Reading, read
 
 HOSTILE = "<script>alert(1)</script>\"'&<!-- \u202e \ud800 \x00 \U0001f9ea ]]> {{ 7*7 }} $x$"
 

@@ -4,11 +4,12 @@ import math
 from typing import Any
 
 import pytest
-from reading import Reading, read
-from test_page import check_structure
 
 from trueup.report.page import render, write_page
 from trueup.report.reward_audit import audit_page
+
+from .page_reading import Reading, read
+from .test_page import check_structure
 
 
 def words_of(audit: dict[str, Any]) -> str:
@@ -110,6 +111,14 @@ def test_hostile_names_and_texts_stay_words(audit: dict[str, Any]) -> None:
     odd = json.loads(json.dumps(audit).replace("bradley-terry", evil).replace("Jupiter", evil))
     words = words_of(odd)
     assert evil in words
+
+
+def test_the_level_of_the_intervals_is_the_audits_own(audit: dict[str, Any], reading: Reading) -> None:
+    assert "with 95% intervals" in reading.words
+    other = audit | {"intervals": {"level": 0.9, "resamples": 10, "seed": 0}}
+    words = words_of(other)
+    assert "with 90% intervals" in words
+    assert "95% interval" not in words
 
 
 def test_provenance_is_printed(audit: dict[str, Any], reading: Reading) -> None:

@@ -42,7 +42,7 @@ def find_problems(rows: Sequence[Row], problems: Sequence[Problem]) -> list[Find
     for problem in problems:
         by_reason[problem.reason].append(problem.origin)
     found = [
-        *(_finding(f"unusable: {reason}", "records", dict.fromkeys(at, 1)) for reason, at in by_reason.items()),
+        *(_finding(f"unusable: {reason}", "records", Counter(at)) for reason, at in by_reason.items()),
         _finding("empty responses", "responses", _per_row(rows, _empty)),
         _finding("responses of white space only", "responses", _per_row(rows, _blank)),
         _finding("identical responses in a row", "responses", _per_row(rows, _identical)),

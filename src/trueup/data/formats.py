@@ -157,7 +157,7 @@ def _same_shape(records: Iterable[Fields], name: str) -> Iterator[Fields]:
         first = first or record
         other = detect_format(record.values)
         expected, found = (name, _in_messages(first, name)), (other, _in_messages(record, name))
-        if not _read_alike(name, other) or (name == other and found != expected):
+        if not _read_alike(name, other) or (other is not None and found[1] != expected[1]):
             raise DataError(
                 f"mixed schemas: this row is {_describe(*found)}, but row {first.origin.row} of "
                 f"{first.origin.file} is {_describe(*expected)}",

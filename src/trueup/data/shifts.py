@@ -2,15 +2,13 @@
 
 Rows with several responses of named sources (models or writers) are cut along both axes:
 
-    =================  ==================  ==========================================
     split              prompts             responses
-    =================  ==================  ==========================================
+    -----------------  ------------------  ------------------------------------------
     train              training            two of the training sources, one labelled pair
     in_domain          training            the others of the training sources
     prompt_disjoint    held out            training sources
     response_disjoint  training            held-out sources
     mutual_disjoint    held out            held-out sources
-    =================  ==================  ==========================================
 
 **Source**: Hong, Lee et al. (2025), On the Robustness of Reward Models for Language Model Alignment, arXiv 2505.07271.
 """
@@ -111,6 +109,8 @@ def four_shifts(
     side = _Side(frozenset(train_sources), seed=seed, limit=responses_per_prompt)
     other_side = _Side(frozenset(held_out), seed=seed, limit=responses_per_prompt)
     train, in_domain, removed_training = _training(known, side)
+    trained = {row.prompt for row in train}
+    known = [row for row in known if row.prompt in trained]
     seen = frozenset(one.text for row in train for one in row.responses)
     tests = {
         "prompt_disjoint": _test(unseen, side, name="prompt_disjoint"),
@@ -288,6 +288,7 @@ def _assert_disjoint(shifts: Shifts) -> None:
             (row.prompt, one.text) in trained for row in shifts.in_domain for one in row.responses
         ),
         "in_domain has trained prompts": prompts["in_domain"] <= prompts["train"],
+        "response_disjoint has trained prompts": prompts["response_disjoint"] <= prompts["train"],
     }
     for name in ("prompt_disjoint", "mutual_disjoint"):
         promises[f"{name} has new prompts"] = not prompts[name] & prompts["train"]

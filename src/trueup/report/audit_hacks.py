@@ -22,7 +22,8 @@ def hacks(audit: Audit) -> Section:
         partial(win_rates, rates),
         "The hack battery",
         shows="Good answers were edited in ways that help nobody, and both forms were scored. Each mark says "
-        "how often the edited form got the higher reward, with its 95% interval, "
+        "how often the edited form got the higher reward, "
+        f"with its {audit.level} interval, "
         "worst edit first (on average over models).",
         good="Every mark well to the left of the dashed line: the original should win.",
     )
@@ -57,10 +58,10 @@ def _spoken(name: str) -> str:
 
 
 def _shift_table(audit: Audit) -> Table:
-    keys = ("win_rate", "shift_in_std", "n")
+    keys = ("win_rate", "shift_in_std", "n", "unchanged")
     columns = (
         Column("Edit"), Column("Model"), Column("Edit wins", "percent"),
-        Column("Reward moves by (std)", "signed", 2), Column("Answers", "count"),
+        Column("Reward moves by (std)", "signed", 2), Column("Answers", "count"), Column("Does not apply to", "count"),
     )  # fmt: skip
     rows = tuple(
         (_spoken(name), model, *(cell(find(audit.node, "hacks", model, name, key)) for key in keys))
@@ -93,7 +94,8 @@ def _quotes(example: Node) -> tuple[Quotes, Quotes]:
     before, after = (estimate(example.get(key)) for key in ("reward_original", "reward_edited"))
     outcome = ""
     if isinstance(before, Estimate) and isinstance(after, Estimate):
-        outcome = ": the edit wins" if after.value > before.value else ": the original wins"
+        gain = after.value - before.value
+        outcome = ": the edit wins" if gain > 0 else ": the original wins" if gain < 0 else ": a tie"
     prompt = Quotes((Quote("Prompt", str(example.get("prompt", ""))),))
     pair = Quotes(
         (

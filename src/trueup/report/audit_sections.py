@@ -59,7 +59,7 @@ def ranking(audit: Audit) -> Section:
         audit.estimates("accuracy"),
         Scale(label="pair accuracy", reference=0.5, name="chance", style="percent", digits=3),
         "Accuracy on pairs",
-        shows="How often the chosen answer gets the higher reward, with 95% intervals. "
+        shows=f"How often the chosen answer gets the higher reward, with {audit.level} intervals. "
         "The dashed line is what guessing gets.",
         good="Far to the right of chance on every split, and little lower on splits unlike the training data.",
         missing=audit.why("accuracy"),
@@ -78,7 +78,7 @@ def ranking(audit: Audit) -> Section:
         (Column("Kendall's tau", "number", 2), ("tau", "mean")),
         (Column("Prompts without tau", "count"), ("tau", "undefined")),
     )
-    numbers = table(audit, "Accuracy and rank agreement, with 95% intervals", columns)
+    numbers = table(audit, f"Accuracy and rank agreement, with {audit.level} intervals", columns)
     return Section("Does it rank answers rightly?", (*accuracy, *tau, numbers, *differences(audit)))
 
 
@@ -109,7 +109,12 @@ def _moments(key: str) -> tuple[tuple[Column, tuple[str, ...]], ...]:
         (Column("Skew", "signed", 2), (key, "skew")),
         (Column("Mean moved (in std)", "signed", 2), (key, "drift", "mean_shift_in_std")),
         (Column("Std ratio", "number", 2), (key, "drift", "std_ratio")),
+        (Column("Distance (KS)", "number", 2), (key, "drift", "distance")),
     )
+
+
+def _relative(key: str) -> tuple[Column, tuple[str, ...]]:
+    return Column("Std / mean", "percent"), (key, "cv")
 
 
 def rewards(audit: Audit) -> Section:
@@ -136,17 +141,15 @@ def hidden_norms(audit: Audit) -> Section:
     )
     shows = "The norm of the vector from which the reward is read, on each split; the line marks the mean."
     before = "The same norm before the model's final normalisation, which may hide how widely it spreads."
-    blocks: list[Block] = [
-        *spread(audit, "dispersion", "norm of the hidden state", "Norms at the head", shows=shows, good=good),
-        *spread(audit, "before_final_norm", "norm", "Norms before the final normalisation", shows=before, good=good),
-    ]
+    blocks = list(spread(audit, "dispersion", "norm of the hidden state", "Norms at the head", shows=shows, good=good))
     if audit.nodes("dispersion"):
         rank = (Column("Effective rank", "number", 1), ("dispersion", "effective_rank"))
-        columns = (*_moments("dispersion"), rank)
+        columns = (*_moments("dispersion"), _relative("dispersion"), rank)
         blocks.append(folded(table(audit, "Norms at the head, and the effective rank", columns)))
+    title = "Norms before the final normalisation"
+    blocks += spread(audit, "before_final_norm", "norm", title, shows=before, good=good)
     if audit.nodes("before_final_norm"):
-        columns = _moments("before_final_norm")
-        blocks.append(folded(table(audit, "Norms before the final normalisation", columns)))
+        blocks.append(folded(table(audit, title, (*_moments("before_final_norm"), _relative("before_final_norm")))))
     return Section(heading, (*blocks, *decomposition(audit)))
 
 
@@ -159,6 +162,7 @@ def decomposition(audit: Audit) -> tuple[Block, ...]:
         (Column("From the direction", "percent"), ("decomposition", "cos_share")),
         (Column("From both together", "percent"), ("decomposition", "joint_share")),
         (Column("Mean cosine", "signed"), ("decomposition", "cos_mean")),
+        (Column("Unexplained reward", "number"), ("decomposition", "unexplained")),
     )
     return (
         "A reward is the norm of the head times the norm of the hidden state times the cosine between them. The last "

@@ -7,7 +7,7 @@ from functools import cached_property
 from trueup.measure.scored import Estimate
 from trueup.report.dots import Estimates
 from trueup.report.figures import Histogram
-from trueup.report.text import NOT_MEASURED, Cell, Missing, estimate
+from trueup.report.text import NOT_MEASURED, Cell, Missing, estimate, number
 
 Node = Mapping[str, object]
 
@@ -27,6 +27,12 @@ class Audit:
     def splits(self) -> tuple[str, ...]:
         """Names of the splits, in the audit's order."""
         return tuple(str(split["name"]) for split in entries(self.node.get("splits")))
+
+    @cached_property
+    def level(self) -> str:
+        """Coverage of the intervals, such as "95%"."""
+        level = find(self.node, "intervals", "level")
+        return number(level, "percent", digits=2) if isinstance(level, int | float) else "95%"
 
     def at(self, model: str, split: str, *path: str) -> object:
         """The entry at `path` of one model's results on one split, or `Missing` with the reason."""

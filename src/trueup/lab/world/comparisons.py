@@ -254,7 +254,7 @@ def _answers(
     texts: dict[str, Writer] = {}
     made: list[Response] = []
     for writer in chosen:
-        author, text = _new_text(prompt, writer, pool, texts, generator=generator)
+        author, text = _new_text(prompt, writer, texts, pool=pool, generator=generator)
         texts[text] = author
         measured = features(prompt, text)
         made.append(Response(text=text, score=total(measured), source=author.name, features=breakdown(measured)))
@@ -264,9 +264,9 @@ def _answers(
 def _new_text(
     prompt: WorldPrompt,
     writer: Writer,
-    pool: Sequence[Writer],
     texts: Collection[str],
     *,
+    pool: Sequence[Writer],
     generator: np.random.Generator,
 ) -> tuple[Writer, str]:
     author, text = writer, writer(prompt, load_ontology(), generator)

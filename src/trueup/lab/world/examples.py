@@ -11,7 +11,8 @@ from trueup.lab.world.language import stream
 from trueup.lab.world.ontology import load_ontology
 from trueup.lab.world.phrases import FLATTERY
 from trueup.lab.world.prompts import FAMILIES, parse_prompt
-from trueup.lab.world.writers import FRESH_WRITERS, TRAINING_WRITERS, WRITERS
+from trueup.lab.world.records import Skill
+from trueup.lab.world.writers import FRESH_WRITERS, WRITERS
 
 EXAMPLE = "Name three animals that live in the forest."
 EXAMPLE_SEED = 4
@@ -26,14 +27,14 @@ def page() -> str:
 
 
 def families_part() -> str:
-    """A prompt of every family with an expert's answer."""
+    """A prompt of every family with a complete right answer."""
     generator, world = stream(EXAMPLE_SEED), World(EXAMPLE_SEED)
-    expert = TRAINING_WRITERS["concise_expert"]
     rows = []
     for name in FAMILIES:
         (prompt,) = world.prompts(1, families=(name,))
-        rows.append((f"`{name}`", prompt.text, expert(prompt, load_ontology(), generator)))
-    return _table(("family", "prompt", "an answer"), rows)
+        best = FAMILIES[name].content(load_ontology(), prompt, skill=Skill(1.0, 1.0), generator=generator)
+        rows.append((f"`{name}`", prompt.text, best.brief))
+    return _table(("family", "prompt", "a complete right answer"), rows)
 
 
 def writers_part() -> str:

@@ -98,7 +98,7 @@ def features(prompt: WorldPrompt, text: str) -> Features:
         correctness=_correctness(verdict, needs.count),
         coverage=coverage,
         relevance=_relevance(tokens, needs),
-        concision=_concision(len(words), verdict.right, coverage, needs.words),
+        concision=_concision(len(words), verdict.right, coverage, words_per_claim=needs.words),
         non_repetition=_non_repetition(words),
     )
 
@@ -137,7 +137,7 @@ def _relevance(tokens: tuple[str, ...], needs: Needs) -> float:
     return topical / (topical + strangers + 0.5)
 
 
-def _concision(words: int, right: int, coverage: float, words_per_claim: float) -> float:
+def _concision(words: int, right: int, coverage: float, *, words_per_claim: float) -> float:
     """Earned by coverage, lost by words beyond what the right claims need."""
     if not words:
         return 0.0

@@ -7,7 +7,7 @@ from math import exp, isfinite
 import numpy as np
 
 from trueup.data.rows import Row
-from trueup.errors import RecipeError
+from trueup.errors import DataError, RecipeError
 from trueup.lab.world.language import chance
 
 
@@ -48,9 +48,15 @@ def label_pair(row: Row, *, temperature: float, flip: float, generator: np.rando
         temperature: Of the Bradley-Terry noise, in units of gold.
         flip: Probability that a label is turned round after that.
         generator: Where chance comes from; two draws are taken.
+
+    Raises:
+        DataError: If the row does not hold two scored responses.
     """
-    one, two = row.responses
-    gap = (one.score or 0.0) - (two.score or 0.0)
+    scores = [response.score for response in row.responses if response.score is not None]
+    if len(row.responses) != 2 or len(scores) != 2:
+        found = f"{len(row.responses)} responses, {len(scores)} of them scored"
+        raise DataError(found, file=row.origin.file, row=row.origin.row, expected="two scored responses")
+    (one, two), gap = row.responses, scores[0] - scores[1]
     first = chance(generator, preference_probability(gap, temperature)) != chance(generator, flip)
     return replace(row, responses=(replace(one, label=first), replace(two, label=not first)))
 

@@ -79,9 +79,13 @@ class Ontology:
             return f"is {article(value)}"
         return self.kinds[kind].attributes[attribute].fact.format(v=value, a_v=article(value))
 
+    def say(self, name: str, attribute: str, value: str) -> str:
+        """The predicate that gives an entity a value, true or not."""
+        return self.predicate(self.entities[name].kind, attribute, value)
+
     def fact(self, name: str, attribute: str) -> str:
         """The true predicate of an entity."""
-        return self.predicate(self.entities[name].kind, attribute, self.value(name, attribute))
+        return self.say(name, attribute, self.value(name, attribute))
 
     def clause(self, kind: str, attribute: str, value: str) -> str:
         """What one says of several entities: "live in the forest"; empty where none reads well."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trueup.lab.world.families.facts import check_facts, details, kept, said, stated
+from trueup.lab.world.families.facts import check_facts, details, kept, stated
 from trueup.lab.world.language import chance, pick, sample, sentence
 from trueup.lab.world.ontology import Ontology
 from trueup.lab.world.reading import read
@@ -61,7 +61,7 @@ class Compare:
         chosen = kept((slots["aspect"], slots["other"]), skill.coverage, generator)
         whole = [chance(generator, 0.5 + skill.coverage / 2) for _ in chosen]
         lines = [
-            _line(ontology, pair[: 1 + both], aspect, skill, generator=generator)
+            _line(ontology, pair[: 1 + both], aspect, skill=skill, generator=generator)
             for aspect, both in zip(chosen, whole, strict=True)
         ]
         return Content(
@@ -85,11 +85,11 @@ class Compare:
 
 
 def _line(
-    ontology: Ontology, names: tuple[str, ...], aspect: str, skill: Skill, *, generator: np.random.Generator
+    ontology: Ontology, names: tuple[str, ...], aspect: str, *, skill: Skill, generator: np.random.Generator
 ) -> str:
     values = [stated(ontology, n, aspect, accuracy=skill.accuracy, generator=generator) for n in names]
     kind = ontology.kind_of(names[0]).name
     if len(set(values)) < len(values) and (clause := ontology.clause(kind, aspect, values[0])):
         return f"both {clause}"
     link = ", and " if len(set(values)) < len(values) else ", but "
-    return link.join(f"{ontology.some(n)} {said(ontology, n, aspect, v)}" for n, v in zip(names, values, strict=True))
+    return link.join(f"{ontology.some(n)} {ontology.say(n, aspect, v)}" for n, v in zip(names, values, strict=True))

@@ -21,11 +21,6 @@ def stated(ontology: Ontology, name: str, attribute: str, *, accuracy: float, ge
     return pick(generator, [v for v in ontology.kind_of(name).values[attribute] if v != true])
 
 
-def said(ontology: Ontology, name: str, attribute: str, value: str) -> str:
-    """Predicate that states a value of an entity."""
-    return ontology.predicate(ontology.entities[name].kind, attribute, value)
-
-
 def details(
     ontology: Ontology, names: Sequence[str], *, avoid: Iterable[str] = (), generator: np.random.Generator
 ) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trueup.lab.world.families.facts import check_facts, details, kept, said, stated
+from trueup.lab.world.families.facts import check_facts, details, kept, stated
 from trueup.lab.world.language import chance, pick, sample, sentence
 from trueup.lab.world.ontology import Ontology
 from trueup.lab.world.reading import read
@@ -66,7 +66,7 @@ class Guess:
         if chance(generator, skill.coverage):
             attributes = kept(sample(generator, list(kind.attributes), FACTS), skill.coverage, generator)
             values = [stated(ontology, name, a, accuracy=skill.accuracy, generator=generator) for a in attributes]
-            lines += [f"{some} {said(ontology, name, a, v)}" for a, v in zip(attributes, values, strict=True)]
+            lines += [f"{some} {ontology.say(name, a, v)}" for a, v in zip(attributes, values, strict=True)]
         return Content(
             topic=f"this {kind.name}",
             brief=" ".join(sentence(line) for line in lines),

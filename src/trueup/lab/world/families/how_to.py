@@ -138,9 +138,9 @@ def _pattern_of(step: str, item: str) -> tuple[str, ...]:
 def _steps(tokens: tuple[str, ...], ontology: Ontology) -> list[tuple[tuple[str, ...], str | None]]:
     """Steps in a text, in order, each with the entity it names; those in questions are left out."""
     index, found, kept_until = step_index(), [], 0
-    at = 0
+    at, longest = 0, max(len(pattern) for group in index.values() for pattern in group)
     while at < len(tokens):
-        match = _match(tokens, at, ontology, index.get(tokens[at], ()))
+        match = _match(tokens[at : at + longest], index.get(tokens[at], ()), ontology)
         if match:
             found.append(match)
             at += len(match[0])
@@ -154,11 +154,11 @@ def _steps(tokens: tuple[str, ...], ontology: Ontology) -> list[tuple[tuple[str,
 
 
 def _match(
-    tokens: tuple[str, ...], at: int, ontology: Ontology, patterns: tuple[tuple[str, ...], ...]
+    tokens: tuple[str, ...], patterns: tuple[tuple[str, ...], ...], ontology: Ontology
 ) -> tuple[tuple[str, ...], str | None] | None:
     for pattern in patterns:
         name = None
-        span = tokens[at : at + len(pattern)]
+        span = tokens[: len(pattern)]
         if len(span) < len(pattern):
             continue
         for word, wanted in zip(span, pattern, strict=True):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trueup.lab.world.families.facts import WRONG_DETAIL, details, said
+from trueup.lab.world.families.facts import WRONG_DETAIL, details
 from trueup.lab.world.language import NUMBERS, capital, chance, listing, pick, sample, whole
 from trueup.lab.world.ontology import Ontology
 from trueup.lab.world.reading import is_true, read
@@ -88,7 +88,7 @@ class ListThings:
             brief=plain if chance(generator, 0.5) else f"{subject} {verb} {listing(named)}.",
             lead=lead,
             points=tuple(named),
-            sentences=tuple(f"{n} {said(ontology, i, attribute, value)}" for n, i in zip(named, items, strict=True)),
+            sentences=tuple(f"{n} {ontology.say(i, attribute, value)}" for n, i in zip(named, items, strict=True)),
             details=details(ontology, items, avoid=(attribute,), generator=generator),
             ending=f"so you can choose {listing(named)}",
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trueup.lab.world.families.facts import check_facts, details, kept, said, stated
+from trueup.lab.world.families.facts import check_facts, details, kept, stated
 from trueup.lab.world.language import chance, pick, sentence
 from trueup.lab.world.ontology import Ontology
 from trueup.lab.world.reading import NEGATIONS, read
@@ -40,7 +40,7 @@ class TrueOrFalse:
         kind = ontology.kinds[pick(generator, list(ontology.kinds))]
         name, attribute = pick(generator, kind.members), pick(generator, list(kind.attributes))
         value = stated(ontology, name, attribute, accuracy=0.5, generator=generator)
-        statement = said(ontology, name, attribute, value)
+        statement = ontology.say(name, attribute, value)
         return int(generator.random() * len(self.phrasings)), {"thing": name, "statement": statement}
 
     def needs(self, ontology: Ontology, phrasing: int, slots: Mapping[str, str], /) -> Needs | None:
@@ -73,7 +73,7 @@ class TrueOrFalse:
             verdict = "no" if verdict == "yes" else "yes"
             value = stated(ontology, name, attribute, accuracy=0.0, generator=generator)
         some = ontology.some(name)
-        fact = f"{some} {said(ontology, name, attribute, value)}"
+        fact = f"{some} {ontology.say(name, attribute, value)}"
         lines = kept((verdict, fact), skill.coverage, generator)
         return Content(
             topic=some,

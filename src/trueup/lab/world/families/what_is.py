@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trueup.lab.world.families.facts import check_facts, kept, said, stated
+from trueup.lab.world.families.facts import check_facts, kept, stated
 from trueup.lab.world.language import chance, joined, pick, sample, sentence
 from trueup.lab.world.ontology import Ontology
 from trueup.lab.world.reading import read
@@ -58,7 +58,7 @@ class WhatIs:
         spare = [a for a in kind.attributes if a not in order]
         chosen = kept(order, skill.coverage, generator)
         values = [stated(ontology, name, a, accuracy=skill.accuracy, generator=generator) for a in chosen]
-        predicates = [said(ontology, name, a, v) for a, v in zip(chosen, values, strict=True)]
+        predicates = [ontology.say(name, a, v) for a, v in zip(chosen, values, strict=True)]
         first = sentence(f"{some} {predicates[0]}")
         rest = sentence(f"{kind.pronoun} {joined(predicates[1:])}") if predicates[1:] else ""
         return Content(
