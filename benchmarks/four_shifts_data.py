@@ -56,9 +56,7 @@ def five_splits(rows: Sequence[Row], sample: Sample) -> dict[str, tuple[Row, ...
     others = {row.prompt: row for row in shifts.in_domain}
     known = [row for row in shifts.train if row.prompt in others]
     validation = [row for row in known if _draw("validation", row, sample) < VALIDATION]
-    trained = [
-        row for row in known if row not in validation and _draw("share", row, sample) < sample.share
-    ]
+    trained = [row for row in known if row not in validation and _draw("share", row, sample) < sample.share]
     train, in_domain = zip(*(_label(row, others[row.prompt], sample) for row in trained), strict=True)
     prompts, texts = {row.prompt for row in train}, {one.text for row in train for one in row.responses}
     return {

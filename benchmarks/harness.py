@@ -52,9 +52,7 @@ def in_process(script: Path, request: Mapping[str, Any], *, threads: int) -> dic
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def alternate(
-    sides: Mapping[str, Callable[[], dict[str, Any]]], *, repeats: int
-) -> dict[str, list[dict[str, Any]]]:
+def alternate(sides: Mapping[str, Callable[[], dict[str, Any]]], *, repeats: int) -> dict[str, list[dict[str, Any]]]:
     """Measure the sides in turn, so that a machine that slows down slows all of them."""
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for number in range(repeats):

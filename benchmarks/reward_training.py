@@ -89,7 +89,12 @@ def prepare_case(case: str, folder: Path, *, steps: int) -> dict[str, object]:
     ]
     (folder / "rows.json").write_text(json.dumps(chosen))
     unique = sum(int(table.row_start[i + 1] - table.row_start[i]) for i in kept[:count])
-    return {"model": size, "rows": len(chosen), "unique_tokens": unique, "tokens": sum(len(s) for r in chosen for s in r["sequences"])}
+    return {
+        "model": size,
+        "rows": len(chosen),
+        "unique_tokens": unique,
+        "tokens": sum(len(s) for r in chosen for s in r["sequences"]),
+    }
 
 
 def narrow(row, case):
@@ -198,7 +203,9 @@ def train_trueup(folder: Path, rows: list, request: dict) -> dict:
     clock = Clock()
     trainer = RewardTrainer(
         loaded.model,
-        TrainingArguments(per_device_train_batch_size=request["step"], remove_unused_columns=False, **common(request, folder)),
+        TrainingArguments(
+            per_device_train_batch_size=request["step"], remove_unused_columns=False, **common(request, folder)
+        ),
         terms=[BradleyTerry()],
         train_dataset=trees,
         tokenizer=loaded.tokenizer,

@@ -43,9 +43,7 @@ def pair_row(prompt: Prompt, chosen: str, rejected: str, *, number: int = 1) -> 
     return Row(prompt=prompt, responses=responses, id=f"r{number}", origin=Origin("made", number))
 
 
-def scored_row(
-    *scores: float | None, texts: Iterable[str] = (), number: int = 1, prompt: Prompt | None = None
-) -> Row:
+def scored_row(*scores: float | None, texts: Iterable[str] = (), number: int = 1, prompt: Prompt | None = None) -> Row:
     texts = list(texts) or [f"text {index}" for index in range(len(scores))]
     responses = tuple(
         Response(text=text, score=score, source=f"writer {index}")

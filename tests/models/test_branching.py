@@ -6,7 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from trueup.data.branches import join
-from trueup.models import branching
+from trueup.models import attention, branching
 from trueup.models.reward import RewardModel
 
 TINY = {
@@ -47,12 +47,7 @@ def trees(seed=0, count=3):
     for _ in range(count):
         prompt = rng.integers(1, 97, rng.integers(1, 14)).tolist()
         rows.append(
-            join(
-                [
-                    prompt + rng.integers(1, 97, rng.integers(1, 12)).tolist()
-                    for _ in range(rng.integers(1, 4))
-                ]
-            )
+            join([prompt + rng.integers(1, 97, rng.integers(1, 12)).tolist() for _ in range(rng.integers(1, 4))])
         )
     return rows
 
@@ -62,14 +57,15 @@ def rewards_and_gradients(model, rows, sharing):
     model.zero_grad()
     output = wrapped(wrapped.layout(rows))
     (output.reward * torch.linspace(-1, 1, len(output.reward))).sum().backward()
-    return output.reward.detach(), {
-        n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None
-    }
+    return output.reward.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("sharing", ["trees", "mask"])
+@pytest.mark.parametrize("sharing", ["trees", "trees in pieces", "mask"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_shared_equals_separate(name, sharing):
+def test_shared_equals_separate(name, sharing, monkeypatch):
+    if sharing == "trees in pieces":
+        sharing = "trees"
+        monkeypatch.setattr(attention, "_CALL_COST", 0)
     model, rows = tiny(name), trees()
     if sharing == "mask":
         model.set_attn_implementation("eager" if name == "gemma2" else "sdpa")
@@ -81,3 +77,43 @@ def test_shared_equals_separate(name, sharing):
     assert gradient.keys() == expected_gradient.keys()
     for key, value in expected_gradient.items():
         assert torch.allclose(gradient[key], value, atol=1e-5), key
+
+
+def test_a_tree_is_split_when_that_saves_enough():
+    row = join([list(range(1, 50)) + [60 + k] * 400 for k in range(6)])
+    short = join([[1, 2, 3, 4], [1, 2, 5]])
+    layout = branching.packed([row, short])
+    blocks = attention.tree_blocks(layout, dtype=torch.float32)
+    assert [len(block.keys) for block in blocks] == [1, 2, 2, 2, 2, 2, 1]
+    covered = [slot for block in blocks for slot in range(block.query.start, block.query.stop)]
+    assert covered == list(range(row.size + short.size))
+
+
+@pytest.mark.parametrize("place", [branching.packed, branching.padded, branching.separate])
+def test_layouts_obey_the_mask_rule(place):
+    """Every real token sees exactly the earlier tokens of its own sequence: as many as its position says, plus itself."""
+    rows = trees(seed=3, count=4)
+    layout = place(rows)
+    seen = branching.visible(layout)[:, 0]
+    count = seen.sum(-1)
+    assert torch.equal(count[layout.real], layout.position_ids[layout.real] + 1)
+    sequences = [sequence for row in rows for sequence in row.sequences()]
+    for number, last in enumerate(layout.last.tolist()):
+        row, slot = divmod(last, layout.input_ids.shape[1])
+        assert layout.input_ids[row][seen[row, slot]].tolist() == sequences[number].tolist()
+
+
+def test_padding_of_packed_rows_is_rounded_up():
+    layout = branching.packed(trees(), multiple=128)
+    assert layout.slots % 128 == 0
+    assert (layout.tree < 0).sum() == layout.slots - sum(row.size for row in trees())
+
+
+def test_flex_block_mask_is_the_same_rule():
+    """FlexAttention's mask function, evaluated densely, equals the boolean mask."""
+    layout = branching.packed(trees(seed=5), multiple=128)
+    for window in (None, 6):
+        block = attention.block_mask(layout, window=window)
+        slots = torch.arange(layout.slots)
+        dense = block.mask_mod(torch.tensor(0), torch.tensor(0), slots[:, None], slots[None, :])
+        assert torch.equal(dense, branching.visible(layout, window=window)[0, 0])

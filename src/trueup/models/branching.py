@@ -34,7 +34,7 @@ class Layout:
         tree: Number of each token's tree within the batch, -1 where padded.
         branch: 0 for the shared prompt, else 1, 2, ...; -1 where padded.
         last: Flat index of each branch's last token, in the order of the rows and their branches.
-        spans: (start, stop) of each tree in its row, for attention that works tree by tree; empty when not packed.
+        trees: (start, prompt length, branch lengths ...) of each tree of a packed row; empty when not packed.
     """
 
     input_ids: Int[Tensor, "rows slots"]
@@ -42,7 +42,7 @@ class Layout:
     tree: Int[Tensor, "rows slots"]
     branch: Int[Tensor, "rows slots"]
     last: Int[Tensor, " branches"]
-    spans: tuple[tuple[int, int], ...] = ()
+    trees: tuple[tuple[int, ...], ...] = ()
 
     @property
     def real(self) -> Bool[Tensor, "rows slots"]:
@@ -57,7 +57,7 @@ class Layout:
     def to(self, device: torch.device | str) -> "Layout":
         """The same layout on another device."""
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
-        return Layout(**moved, spans=self.spans)
+        return Layout(**moved, trees=self.trees)
 
 
 _TENSORS = ("input_ids", "position_ids", "tree", "branch", "last")
@@ -99,9 +99,9 @@ def _grid(rows: int, slots: int) -> dict[str, np.ndarray]:
     return grid | {name: np.full((rows, slots), PAD, np.int64) for name in ("tree", "branch")}
 
 
-def _layout(grid: dict[str, np.ndarray], last: Sequence[np.ndarray], spans: Sequence[tuple[int, int]] = ()) -> Layout:
+def _layout(grid: dict[str, np.ndarray], last: Sequence[np.ndarray], trees: Sequence[tuple[int, ...]] = ()) -> Layout:
     tensors = {name: torch.from_numpy(array) for name, array in grid.items()}
-    return Layout(**tensors, last=torch.from_numpy(np.concatenate(last)), spans=tuple(spans))
+    return Layout(**tensors, last=torch.from_numpy(np.concatenate(last)), trees=tuple(trees))
 
 
 def padded(rows: Sequence[BranchRow]) -> Layout:
@@ -118,14 +118,14 @@ def padded(rows: Sequence[BranchRow]) -> Layout:
 def packed(rows: Sequence[BranchRow], *, multiple: int = 1) -> Layout:
     """All trees behind one another in a single row, whose length is rounded up to a multiple."""
     total = sum(row.size for row in rows)
-    grid, last, spans, start = _grid(1, -(-total // multiple) * multiple), [], [], 0
+    grid, last, trees, start = _grid(1, -(-total // multiple) * multiple), [], [], 0
     for number, row in enumerate(rows):
         position, branch, ends = _arrays(row)
         _place(grid, (0, start), row.tokens, position, branch, tree=number)
         last.append(start + ends)
-        spans.append((start, start + row.size))
+        trees.append((start, row.prompt_length, *row.branch_lengths))
         start += row.size
-    return _layout(grid, last, spans)
+    return _layout(grid, last, trees)
 
 
 def separate(rows: Sequence[BranchRow]) -> Layout:

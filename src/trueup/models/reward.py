@@ -111,7 +111,7 @@ class RewardModel(nn.Module):
         config = self.core.config.get_text_config()
         if self.sharing == "trees":
             dtype = torch.get_autocast_dtype(layout.last.device.type) if _autocast(layout) else self.core.dtype
-            trees = attention.tree_masks(layout, dtype=dtype, windows=windows_of(config))
+            trees = attention.tree_blocks(layout, dtype=dtype, windows=windows_of(config))
             # The 4-D placeholder keeps transformers from building a mask of its own.
             return {"attention_mask": layout.last.new_ones(1, 1, 1, 1, dtype=torch.bool), "trees": trees}
         if self.sharing == "separate":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trueup.data.branches import shared_prefix
 from trueup.data.checks import DataReport, check_rows
 from trueup.data.formats import read_rows
 from trueup.data.rows import Row
@@ -78,7 +79,7 @@ def data_check(recipe: DataCheck) -> CheckedData:
 
 
 class _TokenLengths:
-    """Tokens of each response and of the prompt, as training would count them."""
+    """Tokens of the shared prompt, then of each response beyond it, as training would count them."""
 
     def __init__(self, recipe: DataCheck, rows: tuple[Row, ...]) -> None:
         self.tokenizer = load_tokenizer(str(recipe.tokenizer), trust_remote_code=recipe.trust_remote_code)
@@ -86,4 +87,6 @@ class _TokenLengths:
 
     def __call__(self, row: Row) -> list[int]:
         texts = [render(row.prompt, r.text, tokenizer=self.tokenizer, form=self.form) for r in row.responses]
-        return [len(ids) for ids in encode(texts, tokenizer=self.tokenizer, form=self.form, truncate=False)]
+        encoded = encode(texts, tokenizer=self.tokenizer, form=self.form, truncate=False)
+        shared = shared_prefix(encoded)
+        return [shared, *(len(ids) - shared for ids in encoded)]
