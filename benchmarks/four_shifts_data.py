@@ -17,6 +17,7 @@ from trueup.data.templates import TextFormat, infer_format
 
 HELD_OUT_MODELS = 4
 VALIDATION = 0.1
+TESTED_PROMPTS = 180
 VOCABULARY = 4096
 TESTS = ("in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
 
@@ -62,15 +63,22 @@ def five_splits(rows: Sequence[Row], sample: Sample) -> dict[str, tuple[Row, ...
     return {
         "train": tuple(_reverse(row) if _draw("noise", row, sample) < sample.noise else row for row in train),
         "validation": tuple(_whole(row, others[row.prompt]) for row in validation),
-        "in_domain": tuple(row for row in in_domain if len(row.responses) > 1),
+        "in_domain": _some([row for row in in_domain if len(row.responses) > 1], sample),
         "prompt_disjoint": shifts.prompt_disjoint,
-        "response_disjoint": _new([row for row in shifts.response_disjoint if row.prompt in prompts], texts),
+        "response_disjoint": _some(
+            _new([row for row in shifts.response_disjoint if row.prompt in prompts], texts), sample
+        ),
         "mutual_disjoint": _new(shifts.mutual_disjoint, texts),
     }
 
 
 def _draw(what: str, row: Row, sample: Sample) -> float:
     return content_draw(what, sample.seed, normalized_prompt(row.prompt))
+
+
+def _some(rows: Sequence[Row], sample: Sample) -> tuple[Row, ...]:
+    """At most `TESTED_PROMPTS` rows, chosen by content."""
+    return tuple(sorted(rows, key=lambda row: _draw("tested", row, sample))[:TESTED_PROMPTS])
 
 
 def _whole(row: Row, other: Row) -> Row:

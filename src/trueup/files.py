@@ -1,45 +1,61 @@
 """Files of a run: whole or not there at all."""
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
 
 from safetensors import SafetensorError
 
 from trueup.errors import OutputError
 
-
-def sync_tree(folder: Path) -> None:
-    """Flush every file below a folder, and the folders, to the disk."""
-    for path in [*folder.rglob("*"), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+PARTIAL = ".partial"
+"""Begins or ends the name of whatever is not finished; such a name is never read as a result."""
 
 
 @contextlib.contextmanager
-def output_errors(place: Path) -> Iterator[None]:
-    """Turn failures to write below `place` into one clear message; what was there before stays."""
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file that takes its name only once everything is written and synced.
+
+    Missing folders are made. On any error the file at `path` stays as it was, and nothing else is left behind.
+
+    Raises:
+        OutputError: There is no room, no permission, or something is in the way.
+    """
     try:
-        yield
-    except OutputError:
-        raise
-    except (OSError, SafetensorError) as error:
-        raise OutputError(_cannot_write(place, error)) from error
-    except RuntimeError as error:
-        # torch.save reports a full disk as a failure of its own writer
-        if "PytorchStreamWriter" not in str(error) and "write" not in str(error).lower():
-            raise
-        raise OutputError(_cannot_write(place, error)) from error
+        target = Path(os.path.realpath(Path(path).expanduser()))
+    except (ValueError, OSError, RuntimeError) as error:
+        raise OutputError(f"{str(path)!r} is no valid file name ({error})") from error
+    temporary = target.with_name(f".{uuid4().hex[:12]}{PARTIAL}")
+    with output_errors(Path(path)):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(target)
+            _sync_folder(target.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
-def _cannot_write(place: Path, error: Exception) -> str:
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-    return f"{place}: cannot be written ({reason}); earlier results are untouched: make room or choose another folder"
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text as UTF-8, whole or not at all; returns the path.
+
+    Raises:
+        OutputError: The file cannot be written; what was at `path` before is untouched.
+    """
+    with atomic_write(path) as handle:
+        # a lone surrogate, from a file name that is not UTF-8, is written as its escape
+        handle.write(text.encode("utf-8", "backslashreplace"))
+    return Path(path)
 
 
 def move_into_place(source: Path, target: Path) -> None:
@@ -53,27 +69,68 @@ def move_into_place(source: Path, target: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
     else:
         os.rename(source, target)
-    handle = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    _sync_folder(target.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small file under a temporary name, flush it, and rename it."""
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".partial-{path.name}")
+def sync_tree(folder: Path) -> None:
+    """Flush every file below a folder, and the folders, to the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        else:
+            _sync_folder(path)
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make new names themselves durable, where the system lets folders be synced."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
         try:
-            with open(temporary, "w", encoding="utf-8") as handle:
-                handle.write(text)
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def output_errors(place: Path) -> Iterator[None]:
+    """Turn failures to write below `place` into one clear message; what was there before stays.
+
+    Raises:
+        OutputError: There is no room, no permission, or something is in the way.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except Exception as error:
+        if not _is_failure_to_write(error):
             raise
+        raise OutputError(f"{place}: cannot be written ({_reason(error)}); {_cure(error)}") from error
+
+
+def _is_failure_to_write(error: Exception) -> bool:
+    """Libraries report a full disk in words of their own: torch.save, safetensors, and tokenizers by a bare error."""
+    if isinstance(error, (OSError, SafetensorError)):
+        return True
+    if isinstance(error, RuntimeError):
+        return "PytorchStreamWriter" in str(error) or "write" in str(error).lower()
+    return type(error) is Exception and "os error" in str(error)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0])
+
+
+def _cure(error: Exception) -> str:
+    number = getattr(error, "errno", None) or next(map(int, re.findall(r"os error (\d+)", str(error))), None)
+    full = number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} or "PytorchStreamWriter" in str(error)
+    cure = "free some space or name another folder" if full else "name a place that can be written"
+    return f"{cure}; earlier results are untouched"
 
 
 def cache_folder() -> Path:

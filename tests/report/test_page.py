@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trueup import files
 from trueup.errors import OutputError
 from trueup.measure.scored import Estimate
-from trueup.report import files
 from trueup.report.figures import NARROW, Scale, forest
 from trueup.report.page import (
     Column,

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trueup.data.atomic import atomic_write
 from trueup.data.pairs import has_labels, judgements_of, pairs_of
 from trueup.data.rowfile import Problem
 from trueup.data.rows import Origin, Prompt, Response, Row
+from trueup.files import atomic_write
 
 TextPair = tuple[Prompt, str, str]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from trueup.data.atomic import atomic_write
 from trueup.data.fingerprint import as_record
 from trueup.data.rows import Row
 from trueup.errors import DataError, OutputError
+from trueup.files import atomic_write
 
 
 def write_rows(rows: Iterable[Row], path: str | Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from trueup.files import write_text
 from trueup.measure.scored import Estimate
-from trueup.report.files import write_text
 from trueup.report.text import Cell, printable, shown
 
 _TAGS = ("reward-model", "trueup")
@@ -81,7 +81,7 @@ def write_card(facts: CardFacts, folder: str | Path) -> Path:
     Raises:
         OutputError: The file cannot be written.
     """
-    return write_text(render_card(facts), Path(folder) / "README.md")
+    return write_text(Path(folder) / "README.md", render_card(facts))
 
 
 def plain(text: str) -> str:

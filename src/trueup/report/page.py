@@ -14,7 +14,7 @@ from typing import Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from trueup.report.files import write_text
+from trueup.files import write_text
 from trueup.report.svg import inline
 from trueup.report.text import Cell, Shown, Style, printable, shown
 
@@ -159,7 +159,7 @@ def write_page(page: Page, path: str | Path) -> Path:
     Raises:
         OutputError: The file cannot be written; what was at `path` before is untouched.
     """
-    return write_text(render(page), path)
+    return write_text(path, render(page))
 
 
 class _Drawer:

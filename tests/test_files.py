@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from trueup.data.atomic import atomic_write
 from trueup.errors import OutputError
+from trueup.files import atomic_write
 
 
 def test_content_appears_whole_and_alone(tmp_path):

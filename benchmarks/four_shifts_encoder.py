@@ -1,0 +1,110 @@
+"""MiniLM in `bsr_four_shifts.py`: the frozen lower part is computed once per text, the rest at every step."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import four_shifts_data as data
+import numpy as np
+import torch
+from four_shifts_plan import Run
+from torch import Tensor, nn
+
+from trueup.data.branches import BranchRow, join
+from trueup.models.checkpoints import new_reward_model
+from trueup.models.plan import cut
+from trueup.models.reward import Branches, RewardModel
+
+FROZEN = 4
+TRAIN_SLOTS, SCORE_SLOTS = 1024, 4096
+
+
+def minilm(run: Run, tokenizer: Any, generator: torch.Generator) -> RewardModel:
+    """Pretrained: embeddings and the lower layers stay as they are. Random weights: all are trained."""
+    folder = data.minilm_folder()
+    model = new_reward_model(folder, tokenizer=tokenizer, generator=generator, from_scratch=run.scratch)
+    trunk = model.core.bert
+    if run.head == "cls":
+        trunk.pooler = FirstState()
+    if not run.scratch:
+        lower = Lower(trunk.embeddings, trunk.encoder.layer[:FROZEN])
+        trunk.embeddings = StoredStates(lower, stored_states())
+        trunk.encoder.layer = trunk.encoder.layer[FROZEN:]
+    return model
+
+
+@lru_cache(maxsize=1)
+def stored_states() -> dict[bytes, Tensor]:
+    """States after the frozen layers by token ids; they are the same in every run of a process."""
+    return {}
+
+
+class FirstState(nn.Module):
+    """In place of BERT's pooler: the first token's state, as the final normalisation leaves it."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        return states[:, 0]
+
+
+class Lower(nn.Module):
+    """Embeddings and the frozen layers of a BERT."""
+
+    def __init__(self, embeddings: nn.Module, layers: nn.ModuleList) -> None:
+        super().__init__()
+        self.embeddings, self.layers = embeddings, layers
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, ids: Tensor) -> Tensor:
+        states = self.embeddings(input_ids=ids)
+        for layer in self.layers:
+            states = layer(states, None)
+        return states
+
+
+class StoredStates(nn.Module):
+    """Stands in for BERT's embeddings: looks up each sequence's states, and computes those not seen before."""
+
+    def __init__(self, lower: Lower, stored: dict[bytes, Tensor]) -> None:
+        super().__init__()
+        self.lower, self.stored = lower, stored
+
+    def forward(self, input_ids: Tensor, **_: Any) -> Tensor:
+        lengths = (input_ids != 0).sum(1).tolist()
+        found = [self._one(ids[:length]) for ids, length in zip(input_ids, lengths, strict=True)]
+        return nn.utils.rnn.pad_sequence(found, batch_first=True).float()
+
+    def _one(self, ids: Tensor) -> Tensor:
+        key = ids.numpy().astype(np.int32).tobytes()
+        if key not in self.stored:
+            # A tensor made under inference_mode could not enter a later training graph.
+            with torch.inference_mode(False):
+                self.stored[key] = self.lower(ids.clone()[None])[0].to(torch.bfloat16)
+        return self.stored[key]
+
+
+def encode(model: RewardModel, rows: Sequence[BranchRow]) -> Branches:
+    """Rewards of all branches, computed in length-sorted parts of single sequences, in bfloat16.
+
+    All parts stay in one graph, so a training step is still one backward pass. `before_norm` is the norm of the first
+    token's state before the last LayerNorm.
+    """
+    sequences = [join([sequence]) for row in rows for sequence in row.sequences()]
+    slots = TRAIN_SLOTS if torch.is_grad_enabled() and not torch.is_inference_mode_enabled() else SCORE_SLOTS
+    parts = cut(sequences, budget=slots, sharing="separate")
+    results = [_part(model, [sequences[i] for i in part]) for part in parts]
+    back = torch.from_numpy(np.argsort(np.concatenate([np.asarray(part) for part in parts])))
+    reward, hidden, norms = (torch.cat(values)[back] for values in zip(*results, strict=True))
+    return Branches(reward, hidden, norms)
+
+
+def _part(model: RewardModel, sequences: Sequence[BranchRow]) -> tuple[Tensor, Tensor, Tensor]:
+    norm = model.core.bert.encoder.layer[-1].output.LayerNorm
+    seen: list[Tensor] = []
+    handle = norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            branches = model(model.layout(sequences))
+    finally:
+        handle.remove()
+    return branches.reward, branches.hidden.float(), seen[0][:, 0].detach().float().norm(dim=-1)

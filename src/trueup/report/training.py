@@ -1,0 +1,69 @@
+"""What a training run logged, as a section or a page."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from trueup.report.figures import NARROW, Curve, training_curves
+from trueup.report.page import Column, Figure, Page, Section, Table
+
+# What is drawn, and under which name it is logged.
+_QUANTITIES = {
+    "loss": "loss",
+    "accuracy on training pairs": "accuracy",
+    "accuracy on held-out pairs": "eval_accuracy",
+    "spread of rewards": "reward_std",
+    "mean reward": "mean_reward",
+    "gradient norm": "grad_norm",
+}
+
+Log = tuple[Mapping[str, float], ...]
+
+
+def read_log(path: Path) -> Log:
+    """Lines of a `metrics.jsonl`."""
+    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+def curves_of(log: Log) -> dict[str, Curve]:
+    """Logged quantities over optimiser steps; those that were never logged are left out."""
+    curves = {}
+    for title, name in _QUANTITIES.items():
+        points = [(line["step"], line[name]) for line in log if name in line]
+        if points:
+            steps, values = zip(*points, strict=True)
+            curves[title] = Curve(steps, values)
+    return curves
+
+
+def training_section(runs: Mapping[str, Log]) -> Section:
+    """Curves of one or several runs side by side."""
+    curves = {name: curves_of(log) for name, log in runs.items()}
+    return Section(
+        "How did training go?",
+        (
+            Figure(
+                svg=training_curves(curves),
+                narrow=training_curves(curves, width=NARROW),
+                title="Training curves",
+                shows="What was logged at each step: the loss, the share of pairs ranked right, and the rewards' spread.",
+                good="The loss falls and then flattens; rewards stay near zero and do not spread without end.",
+            ),
+        ),
+    )
+
+
+def training_page(name: str, log: Log, *, facts: Mapping[str, str], recipe: str) -> Page:
+    """The page of one run."""
+    last = {key: value for line in log for key, value in line.items()}
+    rows = tuple((title, last[key]) for title, key in _QUANTITIES.items() if key in last)
+    table = Table(
+        columns=(Column("quantity"), Column("last value", "number", 4)), rows=rows, caption="Where the run ended"
+    )
+    return Page(
+        title=f"Training of {name}",
+        lead="What was logged while the reward model was trained. `trueup audit reward` says how far it can be trusted.",
+        sections=(training_section({name: log}), Section("Last values", (table,))),
+        provenance=facts,
+        recipe=recipe,
+    )
