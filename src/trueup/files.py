@@ -28,8 +28,8 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         OutputError: There is no room, no permission, or something is in the way.
     """
     try:
-        target = Path(os.path.realpath(Path(path).expanduser()))
-    except (ValueError, OSError, RuntimeError) as error:
+        target = Path(os.path.realpath(path))
+    except (ValueError, OSError) as error:
         raise OutputError(f"{str(path)!r} is no valid file name ({error})") from error
     temporary = target.with_name(f".{uuid4().hex[:12]}{PARTIAL}")
     with output_errors(Path(path)):
@@ -131,6 +131,45 @@ def _cure(error: Exception) -> str:
     full = number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} or "PytorchStreamWriter" in str(error)
     cure = "free some space or name another folder" if full else "name a place that can be written"
     return f"{cure}; earlier results are untouched"
+
+
+def check_output(path: Path, *, folder: bool) -> None:
+    """Stop before long work whose result could not be written: something is in the way, or there is no permission.
+
+    Raises:
+        OutputError: A folder (or file) of that name cannot be made.
+    """
+    try:
+        nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{str(path)!r} is no valid file name ({error})") from error
+    if nearest == path and path.is_dir() != folder:
+        found = "is a file" if folder else "is a folder"
+        raise OutputError(f"{path}: {found}; name another place")
+    parent = nearest if nearest.is_dir() else nearest.parent
+    if nearest not in (path, parent):
+        raise OutputError(f"{path}: cannot be written ({nearest} is a file); name a place that can be written")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: cannot be written (no permission for {parent}); name a place that can be written")
+
+
+@contextlib.contextmanager
+def written_together(folder: Path) -> Iterator[Path]:
+    """A temporary folder whose files all move into `folder` once everything is written; on an error none does.
+
+    Raises:
+        OutputError: There is no room, no permission, or something is in the way.
+    """
+    temporary = folder / f".{uuid4().hex[:12]}{PARTIAL}"
+    with output_errors(folder):
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            for path in sorted(temporary.iterdir()):
+                path.replace(folder / path.name)
+            _sync_folder(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def cache_folder() -> Path:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from trueup.data.rows import Message, Prompt, Row
@@ -15,7 +16,11 @@ logger = logging.getLogger(__name__)
 BUILT_IN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] | trim }}\n{% endfor %}"
 )
-"""Used where a tokenizer brings no chat template: `User: ...`, `Assistant: ...`, one turn after another."""
+"""Used where a tokenizer brings no chat template: `User: ...`, `Assistant: ...`, one turn after another.
+
+A causal model's copy also writes the BOS, if its tokenizer would, and the EOS: whoever applies a chat template adds no
+special tokens afterwards.
+"""
 
 # Templates that print today's date would make a reward depend on the day it is asked for.
 _FIXED_DATE = "{%- macro strftime_now(format) -%}01 Jan 2025{%- endmacro -%}{%- set date_string = '01 Jan 2025' -%}"
@@ -54,39 +59,71 @@ def infer_format(
 ) -> TextFormat:
     """Choose the format for a first training run; may give the tokenizer our template or a fixed date.
 
-    `auto` takes `chat` as soon as a prompt is a list of turns. Plain text gets an EOS, chat templates write their own.
+    `auto` takes `chat` as soon as a prompt is a list of turns. Plain text gets an EOS; chat templates write their own
+    special tokens, except those an encoder's tokenizer adds around any text.
+
+    Raises:
+        RecipeError: The chat template leaves the reply out.
     """
     if kind == "auto":
         kind = "chat" if any(not isinstance(row.prompt, str) for row in rows) else "plain"
-    own_template = kind == "chat" and _ensure_template(tokenizer)
-    return TextFormat(
+    special, append = True, tokenizer.eos_token_id is not None and not _adds_eos(tokenizer)
+    if kind == "chat":
+        _ensure_template(tokenizer)
+        special, append = _around_any_text(tokenizer), False
+    form = TextFormat(
         kind=kind,
-        special_tokens=not own_template,
-        append_eos=not own_template and tokenizer.eos_token_id is not None,
+        special_tokens=special,
+        append_eos=append,
         max_length=max_length,
         truncation_side=truncation_side,
     )
+    if kind == "chat" and "violet" not in render("What colour?", "violet", tokenizer=tokenizer, form=form):
+        raise RecipeError("the chat template leaves the reply out; give the tokenizer one that prints every turn")
+    return form
 
 
-def _ensure_template(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Give the tokenizer a template if it has none; return whether it brought a template of its own."""
+def _ensure_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give the tokenizer a template if it has none, and a fixed date if its own prints today's."""
     template = tokenizer.chat_template
-    if template is None or template == BUILT_IN_TEMPLATE:
-        if template is None:
-            logger.warning("the tokenizer has no chat template: using the built-in one (User: ... Assistant: ...)")
-        tokenizer.chat_template = BUILT_IN_TEMPLATE
-        return False
-    if isinstance(template, str) and "strftime_now" in template and not template.startswith(_FIXED_DATE):
-        logger.warning("the chat template prints today's date: fixed to 01 Jan 2025, so that rewards do not change")
-        tokenizer.chat_template = _FIXED_DATE + template
-    return True
+    if template is None:
+        logger.warning("the tokenizer has no chat template: using the built-in one (User: ... Assistant: ...)")
+        tokenizer.chat_template = _built_in(tokenizer)
+    elif isinstance(template, dict):
+        tokenizer.chat_template = {name: _without_date(text) for name, text in template.items()}
+    else:
+        tokenizer.chat_template = _without_date(template)
+
+
+def _built_in(tokenizer: PreTrainedTokenizerBase) -> str:
+    if tokenizer.cls_token_id is not None:
+        return BUILT_IN_TEMPLATE
+    starts = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    end = "{{ eos_token }}" if tokenizer.eos_token_id is not None else ""
+    return ("{{ bos_token }}" if starts else "") + BUILT_IN_TEMPLATE + end
+
+
+def _without_date(template: str) -> str:
+    if "strftime_now" not in template or template.startswith(_FIXED_DATE):
+        return template
+    logger.warning("the chat template prints today's date: fixed to 01 Jan 2025, so that rewards do not change")
+    return _FIXED_DATE + template
+
+
+def _around_any_text(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer of an encoder adds a CLS that the template does not write."""
+    return tokenizer.cls_token_id is not None and tokenizer.cls_token not in str(tokenizer.chat_template)
+
+
+def _adds_eos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    return bool(tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id])
 
 
 def render(prompt: Prompt, response: str, *, tokenizer: PreTrainedTokenizerBase, form: TextFormat) -> str:
     """Text of one prompt with one response.
 
     Raises:
-        DataError: A chat prompt meets a model that was trained on plain text.
+        DataError: A chat prompt meets a model that was trained on plain text, or turns the template refuses.
     """
     if form.kind == "plain":
         if not isinstance(prompt, str):
@@ -98,13 +135,26 @@ def render(prompt: Prompt, response: str, *, tokenizer: PreTrainedTokenizerBase,
         return prompt + response
     turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
     messages = [turn._asdict() for turn in turns] + [{"role": "assistant", "content": response}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False))
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False))
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise DataError(
+            f"the chat template refuses turns of {roles} ({error})",
+            cure="change these turns, or give the tokenizer a template that takes them",
+        ) from error
 
 
 def encode(
     texts: Sequence[str], *, tokenizer: PreTrainedTokenizerBase, form: TextFormat, truncate: bool
 ) -> list[list[int]]:
-    """Token ids of rendered texts; with `truncate`, cut to the format's length on its side."""
+    """Token ids of rendered texts; with `truncate`, cut to the format's length on its side.
+
+    What the format adds around every text (BOS, CLS, SEP, EOS) is never cut: the head was trained to read there.
+
+    Raises:
+        DataError: A text has no tokens at all.
+    """
     # verbose=False: the tokenizer's own length warning names a limit that is not ours
     encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=form.special_tokens, verbose=False)[
         "input_ids"
@@ -112,11 +162,29 @@ def encode(
     if form.append_eos:
         end = tokenizer.eos_token_id
         encoded = [ids if ids and ids[-1] == end else [*ids, end] for ids in encoded]
+    if not all(encoded):
+        raise DataError("an empty prompt has an empty response, which leaves no token to score", cure="drop it")
     if not truncate or form.max_length is None:
         return encoded
-    if form.truncation_side == "left":
-        return [ids[-form.max_length :] for ids in encoded]
-    return [ids[: form.max_length] for ids in encoded]
+    lead, tail = _ends(tokenizer, form)
+    return [_cut(ids, form=form, lead=lead, tail=tail) for ids in encoded]
+
+
+def _ends(tokenizer: PreTrainedTokenizerBase, form: TextFormat) -> tuple[int, int]:
+    """How many tokens the format adds before and after every text."""
+    if not form.special_tokens:
+        return 0, int(form.append_eos)
+    added = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+    lead = added.index(0) if 0 in added else len(added)
+    return lead, sum(added) - lead + int(form.append_eos)
+
+
+def _cut(ids: list[int], *, form: TextFormat, lead: int, tail: int) -> list[int]:
+    if form.max_length is None or len(ids) <= form.max_length:
+        return ids
+    body, room = ids[lead : len(ids) - tail], max(form.max_length - lead - tail, 0)
+    kept = body[len(body) - room :] if form.truncation_side == "left" else body[:room]
+    return [*ids[:lead], *kept, *ids[len(ids) - tail :]]
 
 
 def with_length(form: TextFormat, max_length: int | None) -> TextFormat:

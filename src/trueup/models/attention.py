@@ -34,7 +34,7 @@ class Block:
     """Queries of a packed row that attend together.
 
     Args:
-        query: Slots of the queries.
+        query: Slots of the queries, from the first to the last.
         keys: One or two runs of slots that they attend to.
         masks: Additive mask by sliding window (None for full attention), 0 where seen and -inf elsewhere.
     """
@@ -48,60 +48,96 @@ class Block:
         return self.masks[window if window in self.masks else None]
 
 
-Trees = tuple[Block, ...]
-"""Blocks that cover a packed row in order, shared by all layers."""
+@dataclass(frozen=True)
+class Trees:
+    """A packed row, cut into blocks that all layers share.
+
+    Args:
+        blocks: Blocks that cover the row in order.
+        final: One block a tree for the last layer, whose queries are only the branches' last tokens; None to compute
+            the last layer in full.
+        last: Slots of the last tokens, in order.
+        final_layer: Number of the last layer.
+    """
+
+    blocks: tuple[Block, ...]
+    final: tuple[Block, ...] | None = None
+    last: Tensor | None = None
+    final_layer: int = -1
 
 
-def tree_blocks(layout: Layout, *, dtype: torch.dtype, windows: Sequence[int] = ()) -> Trees:
-    """Blocks of a packed layout: each tree whole, or in pieces where its branches are many or long."""
+def plan_trees(
+    layout: Layout, *, dtype: torch.dtype, windows: Sequence[int] = (), final_layer: int | None = None
+) -> Trees:
+    """Blocks of a packed layout: each tree whole, or in pieces where its branches are many or long.
+
+    Args:
+        layout: A packed layout.
+        dtype: Type of the masks.
+        windows: Sliding windows in use.
+        final_layer: Number of the last layer, where only last tokens are read; None to compute it in full.
+    """
     device = layout.last.device
     blocks: list[Block] = []
-    for start, *lengths in layout.trees:
-        prompt, branches = lengths[0], lengths[1:]
-        for query, keys, place in _pieces(prompt, branches):
-            branch, position = place
+    final: list[Block] = []
+    for start, prompt, *branches in layout.trees:
+        place = _place(prompt, branches)
+
+        def block(query: Tensor, keys: tuple[_Run, ...], start: int = start, place: _Place = place) -> Block:
             masks = {
-                window: _additive(branch, position, query, keys, window=window, dtype=dtype).to(device)
+                window: _additive(place, query, keys, window=window, dtype=dtype).to(device)
                 for window in (None, *windows)
             }
             moved = tuple(slice(start + a, start + b) for a, b in keys)
-            blocks.append(Block(slice(start + query[0], start + query[1]), moved, masks))
-    return tuple(blocks)
+            return Block(slice(start + int(query[0]), start + int(query[-1]) + 1), moved, masks)
+
+        blocks += [block(torch.arange(*run), keys) for run, keys in _pieces(prompt, branches)]
+        if final_layer is not None:
+            ends = prompt + torch.tensor(branches).cumsum(0) - 1
+            final.append(block(ends, ((0, prompt + sum(branches)),)))
+    if final_layer is None:
+        return Trees(tuple(blocks))
+    return Trees(tuple(blocks), tuple(final), layout.last, final_layer)
 
 
 _Run = tuple[int, int]
 
 
-def _pieces(prompt: int, branches: Sequence[int]) -> list[tuple[_Run, tuple[_Run, ...], tuple[Tensor, Tensor]]]:
-    """Queries and keys of each piece of one tree, with branch and position of every slot."""
+_Place = tuple[Tensor, Tensor]
+"""Branch and position of every slot of one tree."""
+
+
+def _place(prompt: int, branches: Sequence[int]) -> _Place:
     sizes = torch.tensor([prompt, *branches])
     branch = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-    ends = sizes.cumsum(0)
-    position = torch.arange(int(ends[-1])) - (ends - sizes - prompt).clamp_min(0)[branch]
-    total, place = int(ends[-1]), (branch, position)
+    starts = sizes.cumsum(0) - sizes
+    return branch, torch.arange(len(branch)) - (starts - prompt).clamp_min(0)[branch]
+
+
+def _pieces(prompt: int, branches: Sequence[int]) -> list[tuple[_Run, tuple[_Run, ...]]]:
+    """Queries and keys of each piece of one tree."""
+    total = prompt + sum(branches)
     # The first branch goes on where the prompt stops, so the two are one ordinary causal sequence.
     first = prompt + branches[0]
-    pieces: list[tuple[_Run, tuple[_Run, ...], tuple[Tensor, Tensor]]] = [((0, first), ((0, first),), place)]
+    pieces: list[tuple[_Run, tuple[_Run, ...]]] = [((0, first), ((0, first),))]
     pairs, start = first**2, first
     for length in branches[1:]:
         own = (start, start + length)
-        pieces.append((own, ((0, prompt), own) if prompt else (own,), place))
+        pieces.append((own, ((0, prompt), own) if prompt else (own,)))
         pairs += length * (prompt + length)
         start += length
     if total**2 <= pairs + _CALL_COST * (len(pieces) - 1):
-        return [((0, total), ((0, total),), place)]
+        return [((0, total), ((0, total),))]
     return pieces
 
 
-def _additive(
-    branch: Tensor, position: Tensor, query: _Run, keys: Sequence[_Run], *, window: int | None, dtype: torch.dtype
-) -> Tensor:
+def _additive(place: _Place, query: Tensor, keys: Sequence[_Run], *, window: int | None, dtype: torch.dtype) -> Tensor:
     """The mask rule between the queries and keys of one piece."""
-    slots = torch.arange(len(branch))
-    q, k = slots[slice(*query)], torch.cat([slots[slice(*run)] for run in keys])
-    seen = (q[:, None] >= k[None, :]) & ((branch[k] == 0)[None, :] | (branch[k][None, :] == branch[q][:, None]))
+    branch, position = place
+    k = torch.cat([torch.arange(*run) for run in keys])
+    seen = (query[:, None] >= k[None, :]) & ((branch[k] == 0)[None, :] | (branch[k][None, :] == branch[query][:, None]))
     if window is not None:
-        seen &= position[q][:, None] - position[k][None, :] < window
+        seen &= position[query][:, None] - position[k][None, :] < window
     return torch.where(seen, torch.zeros((), dtype=dtype), float("-inf"))
 
 
@@ -136,15 +172,38 @@ def tree_attention(
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
-    outputs = []
-    for block in trees:
-        q, mask = query[:, :, block.query], block.mask(sliding_window)
+    settings = {"dropout": dropout, "scaling": scaling, "softcap": softcap, "window": sliding_window}
+    if trees.final is not None and trees.last is not None and getattr(module, "layer_idx", None) == trees.final_layer:
+        at_last = _attend(query[:, :, trees.last], key, value, trees.final, **settings)
+        output = at_last.new_zeros(query.shape[:3] + at_last.shape[3:]).index_copy(2, trees.last, at_last)
+    else:
+        output = _attend(query, key, value, trees.blocks, **settings)
+    return output.transpose(1, 2), None
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    blocks: Sequence[Block],
+    *,
+    dropout: float,
+    scaling: float | None,
+    softcap: float | None,
+    window: int | None,
+) -> Tensor:
+    """Attention of each block's queries, which follow one another in `query`."""
+    outputs, start = [], 0
+    for block in blocks:
+        mask = block.mask(window)
+        q = query[:, :, start : start + len(mask)]
+        start += len(mask)
         k, v = (_gather(tensor, block.keys) for tensor in (key, value))
         if softcap is None:
             outputs.append(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling))
         else:
             outputs.append(_soft_capped(q, k, v, mask, dropout=dropout, scaling=scaling, softcap=softcap))
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    return torch.cat(outputs, dim=2)
 
 
 def _gather(tensor: Tensor, runs: Sequence[slice]) -> Tensor:

@@ -17,6 +17,7 @@ from trueup.data.branches import BranchRow
 from trueup.models import attention, branching
 from trueup.models.branching import Layout
 from trueup.models.sharing import Sharing, choose, describe, is_causal, windows_of
+from trueup.models.trimming import can_trim, feed_forward_only_at
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class RewardModel(nn.Module):
     def __init__(self, pretrained: PreTrainedModel | PeftModel, *, sharing: Sharing | None = None) -> None:
         super().__init__()
         self.pretrained = pretrained
+        self.trim = True
         self.causal = is_causal(self.core)
         chosen, self.sharing_reason = choose(self.core, flex=self.device.type == "cuda")
         self.sharing: Sharing = sharing or chosen
@@ -99,19 +101,22 @@ class RewardModel(nn.Module):
         if not self.causal:
             return self._forward_encoder(layout)
         trunk = self.core.base_model
-        kwargs = self._mask_arguments(layout)
-        with _captured(_final_norm(trunk) if before_norm else None) as seen:
+        trim = self.trim and can_trim(trunk)
+        kwargs = self._mask_arguments(layout, trim=trim)
+        at_last = feed_forward_only_at(trunk, layout.last) if trim else contextlib.nullcontext()
+        with at_last, _captured(_final_norm(trunk) if before_norm else None) as seen:
             states = trunk(layout.input_ids, position_ids=layout.position_ids, use_cache=False, **kwargs)[0]
         hidden = states.flatten(0, 1)[layout.last]
         norm = seen[0].flatten(0, 1)[layout.last].float().norm(dim=-1) if seen else None
         return Branches(self._read(hidden), hidden, norm)
 
-    def _mask_arguments(self, layout: Layout) -> dict[str, Any]:
+    def _mask_arguments(self, layout: Layout, *, trim: bool) -> dict[str, Any]:
         """Keyword arguments that make the trunk obey the layout's mask rule."""
         config = self.core.config.get_text_config()
         if self.sharing == "trees":
             dtype = torch.get_autocast_dtype(layout.last.device.type) if _autocast(layout) else self.core.dtype
-            trees = attention.tree_blocks(layout, dtype=dtype, windows=windows_of(config))
+            final = config.num_hidden_layers - 1 if trim else None
+            trees = attention.plan_trees(layout, dtype=dtype, windows=windows_of(config), final_layer=final)
             # The 4-D placeholder keeps transformers from building a mask of its own.
             return {"attention_mask": layout.last.new_ones(1, 1, 1, 1, dtype=torch.bool), "trees": trees}
         if self.sharing == "separate":
@@ -187,14 +192,13 @@ def check_sharing(model: RewardModel, rows: Sequence[BranchRow]) -> float:
     training = model.training
     model.eval()
     shared = model(model.layout(rows)).hidden
-    way = model.sharing
-    model.sharing = "separate"
+    way, model.sharing, model.trim = model.sharing, "separate", False
     ordinary = model(model.layout(rows)).hidden
     model.train(training)
     difference = float((shared - ordinary).abs().max() / ordinary.abs().max().clamp_min(1e-6))
     narrow = shared.dtype in (torch.float16, torch.bfloat16)
     if difference <= (5e-2 if narrow else 1e-3):
-        model.sharing = way
+        model.sharing, model.trim = way, True
     else:
         model.sharing_reason = f"its shared and ordinary computations differ by {difference:.1e} on two of your rows"
         logger.warning(model.describe_sharing())

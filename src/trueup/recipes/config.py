@@ -7,6 +7,7 @@ defaults. pydantic checks types; this file adds only what it lacks: dotted flags
 import dataclasses
 import difflib
 import inspect
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,6 +62,23 @@ class Choice:
     """Marks a field as a choice from a table, for the help text."""
 
     table: Mapping[str, type[Any]]
+
+
+MAX_SEED = 2**32 - 1
+"""The largest seed that every generator takes."""
+
+
+def check_range(recipe: Any, *names: str, low: float, high: float = math.inf) -> None:
+    """Check that fields, where they are given, lie in `[low, high]`.
+
+    Raises:
+        RecipeError: One does not; NaN never does.
+    """
+    for name in names:
+        value = getattr(recipe, name)
+        if value is not None and not low <= value <= high:
+            bounds = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+            raise RecipeError(f"{name} must be {bounds}, got {value}")
 
 
 def load(cls: type[T], *, config: Path | None = None, overrides: Sequence[str] = ()) -> T:

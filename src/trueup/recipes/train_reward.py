@@ -17,22 +17,25 @@ from trueup.data.fingerprint import fingerprint
 from trueup.data.rows import Row
 from trueup.data.selection import Selection
 from trueup.data.templates import TextFormat, infer_format
-from trueup.errors import DataError, OutputError, RecipeError
+from trueup.errors import DataError, MissingExtraError, RecipeError, TrueupError
 from trueup.files import cache_folder, move_into_place, output_errors, write_text
 from trueup.models.checkpoints import load_tokenizer, new_reward_model
 from trueup.models.reward import RewardModel, check_sharing
 from trueup.objectives import REWARD_OBJECTIVES, REWARD_REGULARIZERS
 from trueup.objectives.reward.bradley_terry import BradleyTerry
 from trueup.objectives.reward.bsr import BatchSumToZero
-from trueup.recipes.config import Recipe, choice, dump, read_yaml
+from trueup.recipes.config import MAX_SEED, Recipe, check_range, choice, dump
 from trueup.recipes.data import DataRecipe
 from trueup.recipes.provenance import versions
+from trueup.recipes.resume import check_same_data, check_same_recipe, checkpoint_to_resume
 from trueup.train.callbacks import MetricsFile, ProgressBar
 from trueup.train.prepare import Prepared, prepare
 from trueup.train.trainer import RewardTrainer
 from trueup.types import RewardObjective
 
 logger = logging.getLogger(__name__)
+
+Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,10 @@ class LoraRecipe(Recipe):
     alpha: int = 32
     dropout: float = 0.0
     target_modules: str | list[str] = "all-linear"
+
+    def __post_init__(self) -> None:
+        check_range(self, "rank", "alpha", low=1)
+        check_range(self, "dropout", low=0, high=0.99)
 
     def build(self) -> LoraConfig:
         """Return PEFT's configuration."""
@@ -108,7 +115,7 @@ class TrainReward(Recipe):
     batch_size: int = 128
     token_budget: int = 16_384
     learning_rate: float = 5e-6
-    schedule: str = "linear"
+    schedule: Schedule = "linear"
     warmup: float = 0.05
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
@@ -127,14 +134,22 @@ class TrainReward(Recipe):
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "token_budget", "logging_steps", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_range(self, "batch_size", "token_budget", "logging_steps", "keep_checkpoints", low=1)
+        check_range(self, "max_steps", "eval_steps", "save_steps", "patience", low=1)
+        check_range(self, "weight_decay", "max_grad_norm", low=0)
+        check_range(self, "warmup", low=0, high=1)
+        check_range(self, "seed", low=0, high=MAX_SEED)
         for name in ("learning_rate", "epochs"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise RecipeError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.patience is not None and self.data.eval is None:
+        if self.patience is not None:
+            self._check_patience()
+
+    def _check_patience(self) -> None:
+        if self.data.eval is None:
             raise RecipeError("patience needs data.eval, whose loss decides when to stop")
+        if self.save_steps and (not self.eval_steps or self.save_steps % self.eval_steps):
+            raise RecipeError("patience keeps the best checkpoint: save_steps must be a multiple of eval_steps")
 
     @property
     def terms(self) -> tuple[RewardObjective, ...]:
@@ -166,7 +181,7 @@ def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = 
         OutputError: The run directory cannot be written.
         NonFiniteError: The loss became NaN; the offending rows are in the run directory.
     """
-    checkpoint = _checkpoint_to_resume(recipe)
+    checkpoint = checkpoint_to_resume(recipe.output, resume=recipe.resume)
     selections = {
         name: recipe.data.select(file, seed=recipe.seed, noisy=name == "train") for name, file in _read(recipe).items()
     }
@@ -314,33 +329,13 @@ def _early_stopping(recipe: TrainReward) -> list[TrainerCallback]:
     return [EarlyStoppingCallback(recipe.patience)] if recipe.patience is not None else []
 
 
-def _checkpoint_to_resume(recipe: TrainReward) -> Path | None:
-    """The last whole checkpoint of the run, if the recipe goes on from one."""
-    found = sorted(recipe.output.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    if recipe.resume:
-        return found[-1] if found else None
-    if found or (recipe.output / "model").exists():
-        raise OutputError(f"{recipe.output}: holds an earlier run; add --resume to go on, or choose another output")
-    return None
-
-
 def _open_run(recipe: TrainReward) -> None:
     path = recipe.output / "recipe.yaml"
     if recipe.resume and path.is_file():
-        _check_same_recipe(recipe, path)
+        check_same_recipe(recipe, path)
     with output_errors(recipe.output):
         recipe.output.mkdir(parents=True, exist_ok=True)
     write_text(path, dump(replace(recipe, resume=False)))
-
-
-def _check_same_recipe(recipe: TrainReward, path: Path) -> None:
-    """A resumed run must be the run that was begun, but for what changes no number."""
-    free = {"resume", "token_budget", "logging_steps", "keep_checkpoints", "report_to", "output"}
-    before, now = read_yaml(path), yaml.safe_load(dump(recipe))
-    changed = [name for name in now if name not in free and before.get(name) != now[name]]
-    if changed:
-        names = ", ".join(f"{name} ({before.get(name)} before, {now[name]} now)" for name in changed[:3])
-        raise RecipeError(f"{path}: this run was begun with another recipe: {names}; resume with the same one")
 
 
 def _provenance(recipe: TrainReward, rows: Sequence[Row], dropped: Mapping[str, int]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Scores:
     Args:
         reward: One value per response; higher is better.
         prompt: Index of each response's prompt.
-        length: Tokens of each response where a tokenizer is known, else characters.
+        length: Tokens of each response's own text where a tokenizer is known, else characters.
         hidden: Vector that enters the reward head, where the reward is a model.
         before_norm: Norm of that vector before the model's final normalisation.
         head: Weight of the reward head, where the reward is a model.

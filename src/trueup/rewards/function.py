@@ -1,10 +1,14 @@
 """A reward that is a Python function."""
 
+import contextlib
 import importlib
 import inspect
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, SupportsFloat
 
 import numpy as np
 
@@ -17,8 +21,8 @@ from trueup.rewards.base import ScoreFunction, Scores
 class FunctionReward:
     """Wraps `f(prompts, completions) -> list[float]`, the signature of TRL's reward functions.
 
-    Conversational prompts are passed as lists of `{"role", "content"}`, plain ones as text; each prompt is repeated for
-    its responses.
+    As there, a conversational prompt is a list of `{"role", "content"}` and its completion a list of one such turn;
+    plain ones are text. Each prompt is repeated for its responses.
 
     Args:
         function: The function.
@@ -37,32 +41,58 @@ class FunctionReward:
         index = np.repeat(np.arange(len(prompts)), [len(group) for group in responses])
         flat = [text for group in responses for text in group]
         asked = [_plain(prompts[i]) for i in index]
-        values = list(self.function(prompts=asked, completions=flat))
+        replies = [_reply(prompts[i], text) for i, text in zip(index, flat, strict=True)]
+        values = self._values(self.function(prompts=asked, completions=replies))
         if len(values) != len(flat):
             raise RecipeError(f"{self.name} returned {len(values)} rewards for {len(flat)} responses; return one each")
         for position, value in enumerate(values):
             # None is TRL's "not applicable"; 0.0 is an ordinary score.
-            if value is None or not math.isfinite(value):
+            if not isinstance(value, SupportsFloat) or not math.isfinite(value):
                 raise RecipeError(f"{self.name} returned {value!r} for response {position}; return a finite number")
         length = np.asarray([len(text) for text in flat], float)
-        return Scores(reward=np.asarray(values, float), prompt=index, length=length)
+        return Scores(reward=np.asarray([float(value) for value in values]), prompt=index, length=length)
+
+    def _values(self, returned: object) -> list[Any]:
+        if inspect.iscoroutine(returned):
+            returned.close()
+            raise RecipeError(f"{self.name} is an async function; write an ordinary one")
+        if not isinstance(returned, Iterable):
+            raise RecipeError(f"{self.name} returned {returned!r}; return a list of one number per response")
+        return list(returned)
 
 
 def _plain(prompt: Prompt) -> str | list[dict[str, str]]:
     return prompt if isinstance(prompt, str) else [turn._asdict() for turn in prompt]
 
 
+def _reply(prompt: Prompt, text: str) -> str | list[dict[str, str]]:
+    return text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
+
+
 def import_function(path: str) -> FunctionReward:
-    """Load `package.module:function`.
+    """Load `package.module:function`; modules in the working directory are found too.
 
     Raises:
         RecipeError: There is no such module or function.
     """
     module_name, _, name = path.partition(":")
     try:
-        function = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise RecipeError(f"{path}: cannot be imported ({error}); write it as package.module:function") from error
+        with _working_directory_first():
+            function = getattr(importlib.import_module(module_name), name)
+    except Exception as error:  # a user's module may fail in any way
+        reason = f"{type(error).__name__}: {error}"
+        raise RecipeError(f"{path}: cannot be imported ({reason}); write it as package.module:function") from error
     if not callable(function) or inspect.isclass(function):
         raise RecipeError(f"{path}: is not a function; write a function f(prompts, completions) -> list[float]")
     return FunctionReward(function, name)
+
+
+@contextlib.contextmanager
+def _working_directory_first() -> Iterator[None]:
+    """A console script's search path lacks the folder it is started in."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

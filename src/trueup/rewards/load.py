@@ -31,15 +31,19 @@ def load_reward(
         token_budget: Token slots per forward pass.
         progress: Whether a progress bar is shown.
         trust_remote_code: Whether code that comes with a model may run.
+
+    Raises:
+        RecipeError: The function cannot be imported.
+        CheckpointError: There is no such model, or it is no reward model.
     """
     label, equals, place = name.partition("=")
-    if not equals:
+    if not equals or Path(name).exists():
         label, place = "", name
     if ":" in place and not Path(place).exists():
         reward = import_function(place)
         return type(reward)(reward.function, label or reward.name)
-    folder = Path(place) / "model"
-    source = str(folder) if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file() else place
+    inside = Path(place) / "model"
+    source = str(inside) if any((inside / file).is_file() for file in ("config.json", "adapter_config.json")) else place
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     checkpoint = load_reward_model(source, dtype=dtype, device=chosen, trust_remote_code=trust_remote_code)
     return ModelReward(

@@ -1,5 +1,6 @@
 """A reward model as a reward: scores exactly what it was trained on."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,12 +10,14 @@ from tqdm import tqdm
 
 from trueup.data.branches import BranchRow
 from trueup.data.rows import Origin, Prompt, Response, Row
-from trueup.data.tokens import tokenize_rows
-from trueup.errors import NonFiniteError
+from trueup.data.tokens import TokenTable, tokenize_rows
+from trueup.errors import DataError, NonFiniteError
 from trueup.models.checkpoints import Checkpoint
 from trueup.models.plan import cut
 from trueup.models.reward import check_sharing
 from trueup.rewards.base import Scores
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,10 @@ class ModelReward:
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Scores:
         """Score K_i >= 1 responses to each prompt i.
 
+        Sequences beyond the model's maximum length are cut as in training and counted in one warning.
+
         Raises:
+            DataError: A prompt has no responses, or text that the model's format cannot take.
             NonFiniteError: A reward is NaN or infinite.
         """
         rows = self._tokenise(prompts, responses)
@@ -60,9 +66,12 @@ class ModelReward:
                 norm = branches.before_norm.cpu().numpy() if branches.before_norm is not None else None
                 hidden.append((where, branches.hidden.float().cpu().numpy(), norm))
         self._stop_if_not_finite(reward, prompts, starts)
-        return self._scores(reward, rows, starts, hidden)
+        return self._scores(reward, responses, hidden)
 
     def _tokenise(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> list[BranchRow]:
+        empty = [number for number, group in enumerate(responses, 1) if not group]
+        if empty:
+            raise DataError("the prompt has no responses", row=empty[0], expected="at least one response to score")
         as_rows = [
             Row(
                 prompt=prompt,
@@ -73,19 +82,21 @@ class ModelReward:
             for number, (prompt, group) in enumerate(zip(prompts, responses, strict=True))
         ]
         known = self.checkpoint
-        table = tokenize_rows(as_rows, tokenizer=known.tokenizer, form=known.form, truncate=True)
-        nothing = np.zeros((0, 2), np.int64)
-        return [
-            BranchRow(
-                tokens=table.ids(i),
-                prompt_length=int(table.prompt_length[i]),
-                branch_lengths=table.lengths(i),
-                pairs=nothing,
-                rank=np.full(len(table.lengths(i)), -1),
-                index=i,
+        table = tokenize_rows(as_rows, tokenizer=known.tokenizer, form=known.form)
+        found = [_branch_row(table, i, index=i) for i in range(len(table))]
+        limit = known.form.max_length
+        long = [row.index for row in found if limit is not None and row.longest > limit]
+        if long:
+            count = sum(found[i].prompt_length + n > (limit or 0) for i in long for n in found[i].branch_lengths)
+            logger.warning(
+                "%s: %d of %d responses exceed %d tokens with their prompt and were cut on the %s",
+                *(self.name, count, sum(map(len, responses)), limit, known.form.truncation_side),
             )
-            for i in range(len(table))
-        ]
+            cut_rows = [as_rows[i] for i in long]
+            shorter = tokenize_rows(cut_rows, tokenizer=known.tokenizer, form=known.form, truncate=True)
+            for place, i in enumerate(long):
+                found[i] = _branch_row(shorter, place, index=i)
+        return found
 
     def _parts(self, rows: Sequence[BranchRow], order: Sequence[int]) -> Iterator[tuple[int, ...]]:
         """Micro-batches of rows of like length, made chunk by chunk so that planning stays linear."""
@@ -109,8 +120,7 @@ class ModelReward:
     def _scores(
         self,
         reward: np.ndarray,
-        rows: Sequence[BranchRow],
-        starts: np.ndarray,
+        responses: Sequence[Sequence[str]],
         hidden: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
     ) -> Scores:
         head = self.checkpoint.model.head.weight.detach().float().cpu().numpy()[0]
@@ -122,11 +132,26 @@ class ModelReward:
                 states[where] = values
                 if norms is not None and norm is not None:
                     norms[where] = norm
+        # Not the branches' lengths: those depend on what a row's responses have in common.
+        flat = [text for group in responses for text in group]
+        ids = self.checkpoint.tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"] if flat else []
         return Scores(
             reward=reward,
-            prompt=np.repeat(np.arange(len(rows)), np.diff(starts)),
-            length=np.asarray([n for row in rows for n in row.branch_lengths], float),
+            prompt=np.repeat(np.arange(len(responses)), [len(group) for group in responses]),
+            length=np.asarray([len(tokens) for tokens in ids], float),
             hidden=states,
             before_norm=norms,
             head=head if self.keep_hidden else None,
         )
+
+
+def _branch_row(table: TokenTable, number: int, *, index: int) -> BranchRow:
+    lengths = table.lengths(number)
+    return BranchRow(
+        tokens=table.ids(number),
+        prompt_length=int(table.prompt_length[number]),
+        branch_lengths=lengths,
+        pairs=np.zeros((0, 2), np.int64),
+        rank=np.full(len(lengths), -1),
+        index=index,
+    )

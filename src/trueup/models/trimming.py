@@ -1,0 +1,56 @@
+"""The last layer, computed only where it is read.
+
+A reward depends on the final hidden state of each branch's last token alone. So in the last decoder layer only those
+tokens need queries and a feed-forward pass; all others only lend their keys and values. Every other position of the
+trunk's output is then meaningless, and nothing may read it.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def last_layer(trunk: nn.Module) -> nn.Module | None:
+    """The trunk's last decoder layer, if it has a position-wise feed-forward under the usual name."""
+    layers = next(
+        (found for name in ("layers", "h") if isinstance(found := getattr(trunk, name, None), nn.ModuleList)), None
+    )
+    if layers is None or not len(layers):
+        return None
+    layer = layers[-1]
+    mlp = getattr(layer, "mlp", None)
+    mixes_positions = mlp is None or hasattr(mlp, "experts") or hasattr(mlp, "gate") or hasattr(mlp, "router")
+    return None if mixes_positions else layer
+
+
+def can_trim(trunk: nn.Module) -> bool:
+    """Whether the last layer may be trimmed: recomputation in the backward pass would run without the trimming."""
+    recomputed = getattr(trunk, "gradient_checkpointing", False) and trunk.training
+    return not recomputed and last_layer(trunk) is not None
+
+
+@contextlib.contextmanager
+def feed_forward_only_at(trunk: nn.Module, positions: Tensor) -> Iterator[None]:
+    """Run the last layer's feed-forward at some flat positions of the grid; its output is zero elsewhere."""
+    layer = last_layer(trunk)
+    if layer is None:
+        yield
+        return
+    shape: list[tuple[int, ...]] = []
+
+    def select(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        shape.append(tuple(inputs[0].shape))
+        return inputs[0].flatten(0, 1)[positions][None], *inputs[1:]
+
+    def spread(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        rows, slots, width = shape.pop()
+        return output.new_zeros(rows * slots, width).index_copy(0, positions, output[0]).view(rows, slots, width)
+
+    handles = [layer.mlp.register_forward_pre_hook(select), layer.mlp.register_forward_hook(spread)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
