@@ -32,7 +32,9 @@ BUDGET = 16_384
 ONCE = Resampling(resamples=1)
 LEARNING_RATE = {"decoder": 1e-3, "decoder-lm": 1e-3, "minilm": 1e-4}
 import os
-if os.environ.get("LR"): LEARNING_RATE = {k: float(os.environ["LR"]) for k in LEARNING_RATE}
+
+if os.environ.get("LR"):
+    LEARNING_RATE = {k: float(os.environ["LR"]) for k in LEARNING_RATE}
 
 
 def terms_of(run: Run) -> list[RewardObjective]:

@@ -1,3 +1,90 @@
-"""trueup: robust reward models, and measurements of how far a proxy can be trusted."""
+"""trueup: robust reward models, and measurements of how far a proxy can be trusted.
+
+Every verb of the command line is a function here that takes a recipe. Names are loaded when they are first used, so that
+importing trueup costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from trueup.data.formats import read_rows
+    from trueup.lab.world import World
+    from trueup.objectives import (
+        BatchSumToZero,
+        BradleyTerry,
+        Centering,
+        DirectRewards,
+        Hinge,
+        LogitNormalized,
+        Margin,
+        PlackettLuce,
+    )
+    from trueup.recipes.audit_reward import AuditReward, audit_reward
+    from trueup.recipes.data import DataRecipe
+    from trueup.recipes.data_check import DataCheck, data_check
+    from trueup.recipes.data_split import DataSplit, data_split
+    from trueup.recipes.demo import Demo, demo
+    from trueup.recipes.score import Score, score
+    from trueup.recipes.train_reward import LoraRecipe, TrainReward, train_reward
+    from trueup.rewards.load import load_reward
+
+_PLACES = {
+    "trueup.data.formats": ("read_rows",),
+    "trueup.lab.world": ("World",),
+    "trueup.objectives": (
+        "BatchSumToZero",
+        "BradleyTerry",
+        "Centering",
+        "DirectRewards",
+        "Hinge",
+        "LogitNormalized",
+        "Margin",
+        "PlackettLuce",
+    ),
+    "trueup.recipes.audit_reward": ("AuditReward", "audit_reward"),
+    "trueup.recipes.data": ("DataRecipe",),
+    "trueup.recipes.data_check": ("DataCheck", "data_check"),
+    "trueup.recipes.data_split": ("DataSplit", "data_split"),
+    "trueup.recipes.demo": ("Demo", "demo"),
+    "trueup.recipes.score": ("Score", "score"),
+    "trueup.recipes.train_reward": ("LoraRecipe", "TrainReward", "train_reward"),
+    "trueup.rewards.load": ("load_reward",),
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "AuditReward",
+    "BatchSumToZero",
+    "BradleyTerry",
+    "Centering",
+    "DataCheck",
+    "DataRecipe",
+    "DataSplit",
+    "Demo",
+    "DirectRewards",
+    "Hinge",
+    "LogitNormalized",
+    "LoraRecipe",
+    "Margin",
+    "PlackettLuce",
+    "Score",
+    "TrainReward",
+    "World",
+    "audit_reward",
+    "data_check",
+    "data_split",
+    "demo",
+    "load_reward",
+    "read_rows",
+    "score",
+    "train_reward",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACE_OF:
+        return getattr(importlib.import_module(_PLACE_OF[name]), name)
+    raise AttributeError(f"module 'trueup' has no attribute {name!r}")

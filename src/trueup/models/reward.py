@@ -56,8 +56,13 @@ class RewardModel(nn.Module):
         self.causal = is_causal(self.core)
         chosen, self.sharing_reason = choose(self.core, flex=self.device.type == "cuda")
         self.sharing: Sharing = sharing or chosen
+        text = self.core.config.get_text_config()
+        own = text._attn_implementation
+        self._own_attention = own if own != attention.NAME else ("sdpa" if self.core._supports_sdpa else "eager")
         if self.sharing == "trees":
-            attention.enable(self.core.config.get_text_config())
+            attention.enable(text)
+        elif self.sharing == "flex":
+            text._attn_implementation = "flex_attention"
 
     @property
     def core(self) -> PreTrainedModel:
@@ -79,6 +84,11 @@ class RewardModel(nn.Module):
     def head(self) -> nn.Linear:
         """The last linear layer, [1, d]."""
         return find_head(self.core)
+
+    def share_nothing(self, reason: str) -> None:
+        """Go over to the ordinary computation, in the attention that the model came with."""
+        self.sharing, self.sharing_reason = "separate", reason
+        self.core.config.get_text_config()._attn_implementation = self._own_attention
 
     def describe_sharing(self) -> str:
         """One line that says how branches are computed, and why."""
@@ -105,7 +115,7 @@ class RewardModel(nn.Module):
         kwargs = self._mask_arguments(layout, trim=trim)
         at_last = feed_forward_only_at(trunk, layout.last) if trim else contextlib.nullcontext()
         with at_last, _captured(_final_norm(trunk) if before_norm else None) as seen:
-            states = trunk(layout.input_ids, position_ids=layout.position_ids, use_cache=False, **kwargs)[0]
+            states = trunk(layout.input_ids, use_cache=False, **kwargs)[0]
         hidden = states.flatten(0, 1)[layout.last]
         norm = seen[0].flatten(0, 1)[layout.last].float().norm(dim=-1) if seen else None
         return Branches(self._read(hidden), hidden, norm)
@@ -118,24 +128,33 @@ class RewardModel(nn.Module):
             final = config.num_hidden_layers - 1 if trim else None
             trees = attention.plan_trees(layout, dtype=dtype, windows=windows_of(config), final_layer=final)
             # The 4-D placeholder keeps transformers from building a mask of its own.
-            return {"attention_mask": layout.last.new_ones(1, 1, 1, 1, dtype=torch.bool), "trees": trees}
+            mask = layout.last.new_ones(1, 1, 1, 1, dtype=torch.bool)
+            return {"position_ids": layout.position_ids, "attention_mask": mask, "trees": trees}
         if self.sharing == "separate":
             return {"attention_mask": layout.real.long()}
+        return {"position_ids": layout.position_ids, "attention_mask": self._dense_mask(layout)}
+
+    def _dense_mask(self, layout: Layout) -> Any:
+        """A mask for each kind of layer that the trunk has."""
+        config = self.core.config.get_text_config()
         build = attention.block_mask if self.sharing == "flex" else branching.visible
         full, windows = build(layout), windows_of(config)
         if not windows:
-            return {"attention_mask": full}
+            return full
         sliding = build(layout, window=windows[0])
         types = getattr(config, "layer_types", None)
         if not types or set(types) == {"sliding_attention"}:
-            return {"attention_mask": sliding}
-        return {"attention_mask": {"full_attention": full, "sliding_attention": sliding}}
+            return sliding
+        return {"full_attention": full, "sliding_attention": sliding}
 
     def _forward_encoder(self, layout: Layout) -> Branches:
         """Bidirectional models pool in their own way; what enters their last linear layer is recorded."""
+        pad = self.core.config.get_text_config().pad_token_id or 0
         with _captured(self.head) as seen:
-            self.core(input_ids=layout.input_ids, attention_mask=layout.real.long())
-        return Branches(self._read(seen[0]), seen[0])
+            self.core(input_ids=layout.input_ids.masked_fill(~layout.real, pad), attention_mask=layout.real.long())
+        # Heads that are applied to every token are read by mask here too.
+        hidden = seen[0].flatten(0, 1)[layout.last] if seen[0].dim() == 3 else seen[0]
+        return Branches(self._read(hidden), hidden)
 
     def _read(self, hidden: Float[Tensor, "branches d"]) -> Float[Tensor, " branches"]:
         """Apply the head in float32 or wider: bfloat16 rewards of size 10 come in steps of 0.06."""
@@ -163,7 +182,9 @@ def find_head(core: nn.Module) -> nn.Linear:
 
 def _final_norm(trunk: nn.Module) -> nn.Module | None:
     """The trunk's last normalisation, if it has one under a known name."""
-    return next((module for name in _NORMS if isinstance(module := getattr(trunk, name, None), nn.Module)), None)
+    places = [trunk, getattr(trunk, "decoder", None), getattr(trunk, "language_model", None)]
+    found = (getattr(place, name, None) for place in places if place is not None for name in _NORMS)
+    return next((module for module in found if isinstance(module, nn.Module)), None)
 
 
 @contextlib.contextmanager
@@ -185,21 +206,32 @@ def check_sharing(model: RewardModel, rows: Sequence[BranchRow]) -> float:
     """Compare the shared computation with the ordinary one on real rows; fall back to the latter if they differ.
 
     Returns:
-        Largest difference of a reward, in reward units (0 when nothing is shared).
+        Largest difference of a hidden value, relative to the largest (0 when nothing is shared, infinite when sharing
+        fails outright).
     """
     if model.sharing == "separate" or not rows:
         return 0.0
-    training = model.training
+    training, way, reason = model.training, model.sharing, model.sharing_reason
+    chosen = model.config.get_text_config()._attn_implementation
     model.eval()
-    shared = model(model.layout(rows)).hidden
-    way, model.sharing, model.trim = model.sharing, "separate", False
-    ordinary = model(model.layout(rows)).hidden
+    problem, shared = "", None
+    try:
+        shared = model(model.layout(rows)).hidden
+    except Exception as error:  # another library's attention may fail in any way
+        problem = f"its shared computation fails ({type(error).__name__}: {str(error).splitlines()[:1]})"
+    model.share_nothing(problem)
+    difference = float("inf")
+    if shared is not None:
+        ordinary = model(model.layout(rows)).hidden
+        difference = float((shared - ordinary).abs().max() / ordinary.abs().max().clamp_min(1e-6))
+        narrow = shared.dtype in (torch.float16, torch.bfloat16)
+        if difference <= (5e-2 if narrow else 1e-3):
+            model.sharing, model.sharing_reason = way, reason
+            model.config.get_text_config()._attn_implementation = chosen
+        else:
+            problem = f"its shared and ordinary computations differ by {difference:.1e} on two of your rows"
+            model.sharing_reason = problem
     model.train(training)
-    difference = float((shared - ordinary).abs().max() / ordinary.abs().max().clamp_min(1e-6))
-    narrow = shared.dtype in (torch.float16, torch.bfloat16)
-    if difference <= (5e-2 if narrow else 1e-3):
-        model.sharing, model.trim = way, True
-    else:
-        model.sharing_reason = f"its shared and ordinary computations differ by {difference:.1e} on two of your rows"
+    if problem:
         logger.warning(model.describe_sharing())
     return difference

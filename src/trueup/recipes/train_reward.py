@@ -4,14 +4,14 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import yaml
-from peft import LoraConfig
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from trueup.data.fingerprint import fingerprint
 from trueup.data.rows import Row
@@ -21,140 +21,18 @@ from trueup.errors import DataError, MissingExtraError, RecipeError, TrueupError
 from trueup.files import cache_folder, move_into_place, output_errors, write_text
 from trueup.models.checkpoints import load_tokenizer, new_reward_model
 from trueup.models.reward import RewardModel, check_sharing
-from trueup.objectives import REWARD_OBJECTIVES, REWARD_REGULARIZERS
-from trueup.objectives.reward.bradley_terry import BradleyTerry
 from trueup.objectives.reward.bsr import BatchSumToZero
-from trueup.recipes.config import MAX_SEED, Recipe, check_range, choice, dump
-from trueup.recipes.data import DataRecipe
+from trueup.recipes.config import dump
 from trueup.recipes.provenance import versions
 from trueup.recipes.resume import check_same_data, check_same_recipe, checkpoint_to_resume
+from trueup.recipes.train_settings import TrainReward
 from trueup.train.callbacks import MetricsFile, ProgressBar
 from trueup.train.prepare import Prepared, prepare
 from trueup.train.trainer import RewardTrainer
-from trueup.types import RewardObjective
+
+__all__ = ["TrainReward", "TrainedReward", "train_reward"]
 
 logger = logging.getLogger(__name__)
-
-Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraRecipe(Recipe):
-    """A low-rank adapter; the reward head is always trained and saved with it.
-
-    Args:
-        rank: Rank of the update.
-        alpha: Scale of the update; the update is multiplied by alpha / rank.
-        dropout: Dropout on the adapter's input.
-        target_modules: Names of adapted layers, or all linear ones.
-    """
-
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
-    target_modules: str | list[str] = "all-linear"
-
-    def __post_init__(self) -> None:
-        check_range(self, "rank", "alpha", low=1)
-        check_range(self, "dropout", low=0, high=0.99)
-
-    def build(self) -> LoraConfig:
-        """Return PEFT's configuration."""
-        return LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=self.target_modules
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainReward(Recipe):
-    """Train a reward model.
-
-    Args:
-        model: Directory or hub id of a causal model, an encoder, or a reward model to go on from.
-        output: Run directory; the finished model is its `model` folder.
-        data: Where preferences come from.
-        objective: What a preference is worth.
-        regularizer: What is added to it; none for plain Bradley-Terry.
-        tokenizer: Directory or hub id, where it is not the model's own.
-        from_scratch: Draw all weights; `model` need only hold a configuration.
-        lora: Train an adapter instead of all weights.
-        epochs: Passes over the data.
-        max_steps: Optimiser steps, in place of epochs.
-        batch_size: Rows of one optimiser step, over all devices.
-        token_budget: Token slots that one device computes at a time; lowers memory, never changes the step.
-        learning_rate: Peak learning rate of AdamW.
-        schedule: Learning-rate schedule of transformers.
-        warmup: Share of steps over which the rate rises.
-        weight_decay: AdamW's weight decay.
-        max_grad_norm: Gradient norm beyond which it is clipped; 0 for no clipping.
-        bf16: Compute in bfloat16 (weights stay float32); by default on GPUs that can.
-        gradient_checkpointing: Recompute activations in the backward pass to save memory.
-        torch_compile: Compile the model.
-        group_by_length: Put rows of like length into the same step; changes what a step sees.
-        logging_steps: Steps between log lines.
-        eval_steps: Steps between evaluations; each epoch by default.
-        save_steps: Steps between checkpoints; each epoch by default.
-        keep_checkpoints: Checkpoints kept.
-        patience: Stop after so many evaluations without a better loss, and keep the best; None never stops.
-        report_to: Trackers of transformers, such as tensorboard, wandb, trackio.
-        seed: Seed of the head, the order of the data and flipped labels.
-        resume: Go on from the last whole checkpoint.
-        trust_remote_code: Run code that comes with a model.
-    """
-
-    model: str
-    output: Path
-    data: DataRecipe
-    objective: choice(REWARD_OBJECTIVES, default="bradley_terry") = field(default_factory=BradleyTerry)  # type: ignore[valid-type]
-    regularizer: choice(REWARD_REGULARIZERS, default="bsr") = field(default_factory=BatchSumToZero)  # type: ignore[valid-type]
-    tokenizer: str | None = None
-    from_scratch: bool = False
-    lora: LoraRecipe | None = None
-    epochs: float = 1.0
-    max_steps: int | None = None
-    batch_size: int = 128
-    token_budget: int = 16_384
-    learning_rate: float = 5e-6
-    schedule: Schedule = "linear"
-    warmup: float = 0.05
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    bf16: bool | None = None
-    gradient_checkpointing: bool = False
-    torch_compile: bool = False
-    group_by_length: bool = False
-    logging_steps: int = 10
-    eval_steps: int | None = None
-    save_steps: int | None = None
-    keep_checkpoints: int = 2
-    patience: int | None = None
-    report_to: list[str] = field(default_factory=list)
-    seed: int = 0
-    resume: bool = False
-    trust_remote_code: bool = False
-
-    def __post_init__(self) -> None:
-        check_range(self, "batch_size", "token_budget", "logging_steps", "keep_checkpoints", low=1)
-        check_range(self, "max_steps", "eval_steps", "save_steps", "patience", low=1)
-        check_range(self, "weight_decay", "max_grad_norm", low=0)
-        check_range(self, "warmup", low=0, high=1)
-        check_range(self, "seed", low=0, high=MAX_SEED)
-        for name in ("learning_rate", "epochs"):
-            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
-                raise RecipeError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.patience is not None:
-            self._check_patience()
-
-    def _check_patience(self) -> None:
-        if self.data.eval is None:
-            raise RecipeError("patience needs data.eval, whose loss decides when to stop")
-        if self.save_steps and (not self.eval_steps or self.save_steps % self.eval_steps):
-            raise RecipeError("patience keeps the best checkpoint: save_steps must be a multiple of eval_steps")
-
-    @property
-    def terms(self) -> tuple[RewardObjective, ...]:
-        """The loss: the objective and what is added to it."""
-        return tuple(term for term in (self.objective, self.regularizer) if term is not None)
 
 
 @dataclass(frozen=True)
@@ -202,6 +80,9 @@ def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = 
     check_sharing(model, [train[i] for i in range(min(2, len(train)))])
     logger.info(model.describe_sharing())
     provenance = _provenance(recipe, selections["train"].kept, dropped)
+    if checkpoint is not None:
+        known = provenance["data"]["fingerprint"]
+        check_same_data(checkpoint, fingerprint=known, source=recipe.data.train)
     trainer = RewardTrainer(
         model,
         _arguments(recipe, len(train)),
@@ -227,14 +108,19 @@ def _read(recipe: TrainReward) -> dict[str, Any]:
 
 
 def _build_model(recipe: TrainReward, tokenizer: PreTrainedTokenizerBase) -> RewardModel:
-    model = new_reward_model(
-        recipe.model,
-        tokenizer=tokenizer,
-        generator=torch.Generator().manual_seed(recipe.seed),
-        from_scratch=recipe.from_scratch,
-        lora=recipe.lora.build() if recipe.lora else None,
-        trust_remote_code=recipe.trust_remote_code,
-    )
+    try:
+        model = new_reward_model(
+            recipe.model,
+            tokenizer=tokenizer,
+            generator=torch.Generator().manual_seed(recipe.seed),
+            from_scratch=recipe.from_scratch,
+            lora=recipe.lora.build() if recipe.lora else None,
+            trust_remote_code=recipe.trust_remote_code,
+        )
+    except TrueupError:
+        raise
+    except ValueError as error:  # PEFT's word for layers that the model does not have
+        raise RecipeError(f"lora cannot be used with {recipe.model}: {str(error).splitlines()[0]}") from error
     if recipe.gradient_checkpointing:
         model.core.gradient_checkpointing_enable({"use_reentrant": False})
     return model
@@ -287,6 +173,7 @@ def _arguments(recipe: TrainReward, rows: int) -> TrainingArguments:
         raise RecipeError(f"batch_size {recipe.batch_size} cannot be shared evenly by {world} devices")
     steps = recipe.max_steps or math.ceil(math.ceil(rows / recipe.batch_size) * recipe.epochs)
     evaluates = recipe.data.eval is not None
+    _check_trackers(recipe.report_to)
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported() if recipe.bf16 is None else recipe.bf16
     return TrainingArguments(
         output_dir=str(recipe.output),
@@ -319,6 +206,17 @@ def _arguments(recipe: TrainReward, rows: int) -> TrainingArguments:
         data_seed=recipe.seed,
         dataloader_pin_memory=False,
     )
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    """Stop early where a tracker is unknown or not installed."""
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise RecipeError(
+                f"report_to: unknown tracker {name!r}; known: {', '.join(sorted(INTEGRATION_TO_CALLBACK))}"
+            )
+        if name not in get_available_reporting_integrations():
+            raise MissingExtraError(f"report_to: {name} is not installed; `pip install {name}`, or leave it out")
 
 
 def _when(steps: int | None) -> Literal["steps", "epoch"]:

@@ -38,7 +38,7 @@ class FunctionReward:
         Raises:
             RecipeError: The function returns another number of values, or something that is not a finite number.
         """
-        index = np.repeat(np.arange(len(prompts)), [len(group) for group in responses])
+        index = np.repeat(np.arange(len(prompts)), np.asarray([len(group) for group in responses], int))
         flat = [text for group in responses for text in group]
         asked = [_plain(prompts[i]) for i in index]
         replies = [_reply(prompts[i], text) for i, text in zip(index, flat, strict=True)]

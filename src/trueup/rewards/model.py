@@ -137,7 +137,7 @@ class ModelReward:
         ids = self.checkpoint.tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"] if flat else []
         return Scores(
             reward=reward,
-            prompt=np.repeat(np.arange(len(responses)), [len(group) for group in responses]),
+            prompt=np.repeat(np.arange(len(responses)), np.asarray([len(group) for group in responses], int)),
             length=np.asarray([len(tokens) for tokens in ids], float),
             hidden=states,
             before_norm=norms,
