@@ -17,7 +17,7 @@ from trueup.data.templates import TextFormat, infer_format
 
 HELD_OUT_MODELS = 4
 VALIDATION = 0.1
-TESTED_PROMPTS = 180
+TESTED_PROMPTS = 140
 VOCABULARY = 4096
 TESTS = ("in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
 

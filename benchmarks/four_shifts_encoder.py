@@ -15,21 +15,20 @@ from trueup.models.checkpoints import new_reward_model
 from trueup.models.plan import cut
 from trueup.models.reward import Branches, RewardModel
 
-FROZEN = 4
+FROZEN = 5
 TRAIN_SLOTS, SCORE_SLOTS = 1024, 4096
 
 
 def minilm(run: Run, tokenizer: Any, generator: torch.Generator) -> RewardModel:
-    """Pretrained: embeddings and the lower layers stay as they are. Random weights: all are trained."""
+    """Embeddings and the lower layers stay as they are; the top layer, the pooler and the head are trained."""
     folder = data.minilm_folder()
-    model = new_reward_model(folder, tokenizer=tokenizer, generator=generator, from_scratch=run.scratch)
+    model = new_reward_model(folder, tokenizer=tokenizer, generator=generator)
     trunk = model.core.bert
     if run.head == "cls":
         trunk.pooler = FirstState()
-    if not run.scratch:
-        lower = Lower(trunk.embeddings, trunk.encoder.layer[:FROZEN])
-        trunk.embeddings = StoredStates(lower, stored_states())
-        trunk.encoder.layer = trunk.encoder.layer[FROZEN:]
+    lower = Lower(trunk.embeddings, trunk.encoder.layer[:FROZEN])
+    trunk.embeddings = StoredStates(lower, stored_states())
+    trunk.encoder.layer = trunk.encoder.layer[FROZEN:]
     return model
 
 

@@ -17,7 +17,7 @@ from trueup.models.checkpoints import init_head, load_tokenizer, new_reward_mode
 from trueup.models.reward import Branches, RewardModel, find_head
 
 WIDTH, LAYERS, HEADS = 64, 2, 2
-LM_STEPS, LM_TOKENS = 800, 2048
+LM_STEPS, LM_TOKENS = 600, 2048
 
 
 def shape(vocabulary: int) -> dict[str, Any]:

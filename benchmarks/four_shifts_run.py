@@ -30,7 +30,7 @@ STEP_ROWS = 16
 WARM_UP = 10
 BUDGET = 16_384
 ONCE = Resampling(resamples=1)
-LEARNING_RATE = {"decoder": 1e-3, "decoder-lm": 1e-3, "minilm": 1e-4}
+LEARNING_RATE = {"decoder": 3e-4, "decoder-lm": 3e-4, "minilm": 2e-4}
 import os
 
 if os.environ.get("LR"):
@@ -77,7 +77,7 @@ def fit(model: RewardModel, rows: Sequence[BranchRow], *, run: Run, after_epoch:
     """AdamW at a constant rate after a warm-up, no gradient clipping, steps of 16 prompts in seeded order."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     rate = LEARNING_RATE[run.model]
-    optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=run.weight_decay)
+    optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=run.weight_decay, fused=True)
     terms, order = terms_of(run), np.random.default_rng(run.seed)
     after_epoch(0, float("nan"))
     step = 0

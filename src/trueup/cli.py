@@ -2,18 +2,27 @@
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from trueup import __version__
-from trueup.errors import TrueupError
+from trueup.errors import RecipeError, TrueupError
 
-USER_ERROR = 2
+USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+STOPPED = {
+    (
+        "train",
+        "reward",
+    ): "; the same command with --resume goes on from the last checkpoint",
+    ("demo",): "; the same command with --overwrite begins anew",
+}
+"""What an interrupted verb leaves, where that is more than nothing."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +75,12 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"trueup: {error}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
-        print(
-            "trueup: stopped; nothing since the last checkpoint was kept, --resume goes on from there", file=sys.stderr
-        )
-        return 130
+        print(f"trueup: stopped{STOPPED.get(verb.words, '; nothing was written')}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has read enough; what Python flushes at its end goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
 
 
 def _overview(words: Sequence[str]) -> int:
@@ -85,7 +96,9 @@ def _overview(words: Sequence[str]) -> int:
 
 
 def _prepare_process() -> None:
-    """Readable logs, and no network chatter from libraries."""
+    """Readable logs, output in any terminal's encoding, and no network chatter from libraries."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "huggingface_hub", "datasets", "filelock", "urllib3", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -100,13 +113,18 @@ def _quiet_transformers() -> None:
     transformers_logging.disable_progress_bar()
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise RecipeError(message)
+
+
 def _run(verb: Verb, words: Sequence[str]) -> int:
     from trueup.recipes.config import dump, help_text, load
 
     module_name, recipe_name, function_name = verb.place.split(":")
     module = importlib.import_module(module_name)
     cls, function = getattr(module, recipe_name), getattr(module, function_name)
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--config", type=Path)
     parser.add_argument("--print_config", action="store_true")

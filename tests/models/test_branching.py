@@ -83,16 +83,16 @@ def test_shared_equals_separate(name, sharing, monkeypatch):
 def test_a_tree_is_split_when_that_saves_enough():
     row = join([list(range(1, 50)) + [60 + k] * 400 for k in range(6)])
     short = join([[1, 2, 3, 4], [1, 2, 5]])
-    layout = branching.packed([row, short])
-    blocks = attention.plan_trees(layout, dtype=torch.float32).blocks
-    assert [len(block.keys) for block in blocks] == [1, 2, 2, 2, 2, 2, 1]
-    covered = [slot for block in blocks for slot in range(block.query.start, block.query.stop)]
-    assert covered == list(range(row.size + short.size))
+    whole, pieces = attention.plan_trees(branching.packed([short, row]), dtype=torch.float32).blocks
+    assert [block.query for block in whole] == [None]
+    assert [len(block.keys) for block in pieces] == [1, 2, 2, 2, 2, 2]
+    covered = [slot for block in pieces for slot in range(block.query.start, block.query.stop)]
+    assert covered == list(range(row.size))
 
 
 @pytest.mark.parametrize("place", [branching.packed, branching.padded, branching.separate])
 def test_layouts_obey_the_mask_rule(place):
-    """Every real token sees exactly the earlier tokens of its own sequence: as many as its position says, plus itself."""
+    """Every real token sees the earlier tokens of its own sequence, as many as its position says, and itself."""
     rows = trees(seed=3, count=4)
     layout = place(rows)
     seen = branching.visible(layout)[:, 0]

@@ -46,10 +46,10 @@ def read_entries(source: str | Path, *, split: str | None = None) -> Iterator[En
 
 
 def _open(source: str | Path, *, split: str | None) -> Iterator[Entry]:
-    path = Path(source).expanduser()
     try:
+        path = Path(source).expanduser()
         is_folder, exists = path.is_dir(), path.exists()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"is no valid file name ({error})", file=repr(str(source))) from error
     if is_folder and any((path / name).is_file() for name in ("dataset_dict.json", "dataset_info.json")):
         return _saved_dataset(path, split=split)

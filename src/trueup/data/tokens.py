@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 import transformers
 from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
@@ -20,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from trueup.data.branches import shared_prefix
 from trueup.data.rows import Row
 from trueup.data.templates import TextFormat, encode, render
+from trueup.files import sync_tree
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ _CHUNK = 512
 # Below this a second process costs more than it saves (each must import transformers).
 _PARALLEL_FROM = 20_000
 _NAMES = ("tokens", "row_start", "prompt_length", "branch_start", "branch_length")
+_SUMS = "checksums.json"
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def tokenize_rows(
     if cache is None:
         return _build(rows, tokenizer=tokenizer, form=form, truncate=truncate, workers=workers)
     key_parts = (
+        tokenizers.__version__,
         rows_fingerprint(rows),
         tokenizer_fingerprint(tokenizer),
         json.dumps(form.to_dict()),
@@ -102,24 +107,52 @@ def tokenize_rows(
     )
     key = hashlib.sha256("|".join((*key_parts, transformers.__version__)).encode()).hexdigest()[:32]
     folder = cache / key
-    if not folder.is_dir():
-        _save(_build(rows, tokenizer=tokenizer, form=form, truncate=truncate, workers=workers), folder)
-        logger.info("tokenised %d rows into %s", len(rows), folder)
-    else:
+    known = _load(folder)
+    if known is not None:
         logger.info("%d rows were tokenised before: %s", len(rows), folder)
-    return TokenTable(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _NAMES))
+        return known
+    table = _build(rows, tokenizer=tokenizer, form=form, truncate=truncate, workers=workers)
+    try:
+        _save(table, folder)
+    except OSError as error:
+        logger.warning("%s: tokenised rows cannot be kept (%s): the next start tokenises again", cache, error.strerror)
+        return table
+    logger.info("tokenised %d rows into %s", len(rows), folder)
+    return _load(folder) or table
+
+
+def _load(folder: Path) -> TokenTable | None:
+    """The table in a folder as memory maps, or None where it is absent or damaged."""
+    if not folder.is_dir():
+        return None
+    try:
+        sums = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _NAMES}
+        whole = all(sums[name] == _checksum(array) for name, array in arrays.items())
+    except (OSError, ValueError, LookupError, TypeError, EOFError):
+        whole = False
+    if not whole:
+        logger.warning("%s: the tokenised rows are damaged and are made again", folder)
+        return None
+    return TokenTable(**arrays)
+
+
+def _checksum(array: Array) -> str:
+    """Type, shape and CRC-32: fast enough for every start, and sees any damage by a disk."""
+    return f"{array.dtype.str} {array.shape} {zlib.crc32(np.ascontiguousarray(array).data):08x}"
 
 
 def _save(table: TokenTable, folder: Path) -> None:
-    """Write all arrays under a temporary name, then move the folder into place."""
+    """Write all arrays under a temporary name, then move the folder into place; damaged ones give way."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
     try:
         for name in _NAMES:
-            with open(temporary / f"{name}.npy", "wb") as handle:
-                np.save(handle, getattr(table, name))
-                handle.flush()
-                os.fsync(handle.fileno())
+            np.save(temporary / f"{name}.npy", getattr(table, name))
+        sums = {name: _checksum(getattr(table, name)) for name in _NAMES}
+        (temporary / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
+        sync_tree(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
         os.rename(temporary, folder)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -24,8 +24,7 @@ def write_rows(rows: Iterable[Row], path: str | Path) -> None:
     """
     name = str(path)
     listed = tuple(rows)
-    if not name.endswith((".jsonl", ".jsonl.gz", ".parquet")):
-        raise OutputError(f"{name} has no known ending; name it .jsonl, .jsonl.gz or .parquet")
+    check_ending(path)
     with atomic_write(path) as handle:
         if name.endswith(".parquet"):
             _write_parquet(listed, handle)
@@ -34,6 +33,16 @@ def write_rows(rows: Iterable[Row], path: str | Path) -> None:
                 zipped.writelines(map(_line, listed))
         else:
             handle.writelines(map(_line, listed))
+
+
+def check_ending(path: str | Path) -> None:
+    """Stop where a name does not say which kind of file to write.
+
+    Raises:
+        OutputError: Its ending is none of `.jsonl`, `.jsonl.gz` and `.parquet`.
+    """
+    if not str(path).endswith((".jsonl", ".jsonl.gz", ".parquet")):
+        raise OutputError(f"{path} has no known ending; name it .jsonl, .jsonl.gz or .parquet")
 
 
 def _line(row: Row) -> bytes:

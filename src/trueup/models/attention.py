@@ -9,7 +9,7 @@ Three ways to compute the same mask rule:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,15 +31,15 @@ _CALL_COST = 40_000
 
 @dataclass(frozen=True)
 class Block:
-    """Queries of a packed row that attend together.
+    """Queries of one tree that attend together.
 
     Args:
-        query: Slots of the queries, from the first to the last.
-        keys: One or two runs of slots that they attend to.
+        query: Slots of the queries within the tree; None for all that are given.
+        keys: One or two runs of slots that they attend to; none for the whole tree.
         masks: Additive mask by sliding window (None for full attention), 0 where seen and -inf elsewhere.
     """
 
-    query: slice
+    query: slice | None
     keys: tuple[slice, ...]
     masks: Mapping[int | None, Tensor]
 
@@ -50,18 +50,20 @@ class Block:
 
 @dataclass(frozen=True)
 class Trees:
-    """A packed row, cut into blocks that all layers share.
+    """A packed row, cut into trees and these into blocks; shared by all layers.
 
     Args:
-        blocks: Blocks that cover the row in order.
+        sizes: Slots of each tree, in order.
+        blocks: Blocks of each tree, in the order of their queries.
         final: One block a tree for the last layer, whose queries are only the branches' last tokens; None to compute
             the last layer in full.
         last: Slots of the last tokens, in order.
         final_layer: Number of the last layer.
     """
 
-    blocks: tuple[Block, ...]
-    final: tuple[Block, ...] | None = None
+    sizes: tuple[int, ...]
+    blocks: tuple[tuple[Block, ...], ...]
+    final: tuple[tuple[Block, ...], ...] | None = None
     last: Tensor | None = None
     final_layer: int = -1
 
@@ -78,31 +80,37 @@ def plan_trees(
         final_layer: Number of the last layer, where only last tokens are read; None to compute it in full.
     """
     device = layout.last.device
-    blocks: list[Block] = []
-    final: list[Block] = []
-    for start, prompt, *branches in layout.trees:
+    blocks: list[tuple[Block, ...]] = []
+    final: list[tuple[Block, ...]] = []
+    for _, prompt, *branches in layout.trees:
         place = _place(prompt, branches)
 
-        def block(query: Tensor, keys: tuple[_Run, ...], start: int = start, place: _Place = place) -> Block:
-            masks = {
+        def masks(query: Tensor, keys: Sequence[_Run], place: _Place = place) -> dict[int | None, Tensor]:
+            return {
                 window: _additive(place, query, keys, window=window, dtype=dtype).to(device)
                 for window in (None, *windows)
             }
-            moved = tuple(slice(start + a, start + b) for a, b in keys)
-            return Block(slice(start + int(query[0]), start + int(query[-1]) + 1), moved, masks)
 
-        blocks += [block(torch.arange(*run), keys) for run, keys in _pieces(prompt, branches)]
+        whole, pieces = ((0, prompt + sum(branches)),), _pieces(prompt, branches)
+        if len(pieces) == 1:
+            blocks.append((Block(None, (), masks(torch.arange(*pieces[0][0]), whole)),))
+        else:
+            blocks.append(
+                tuple(
+                    Block(slice(*run), tuple(slice(*k) for k in keys), masks(torch.arange(*run), keys))
+                    for run, keys in pieces
+                )
+            )
         if final_layer is not None:
             ends = prompt + torch.tensor(branches).cumsum(0) - 1
-            final.append(block(ends, ((0, prompt + sum(branches)),)))
+            final.append((Block(None, (), masks(ends, whole)),))
+    sizes = tuple(sum(lengths) for _, *lengths in layout.trees)
     if final_layer is None:
-        return Trees(tuple(blocks))
-    return Trees(tuple(blocks), tuple(final), layout.last, final_layer)
+        return Trees(sizes, tuple(blocks))
+    return Trees(sizes, tuple(blocks), tuple(final), layout.last, final_layer)
 
 
 _Run = tuple[int, int]
-
-
 _Place = tuple[Tensor, Tensor]
 """Branch and position of every slot of one tree."""
 
@@ -151,6 +159,15 @@ def enable(config: Any) -> None:
     config._attn_implementation = NAME
 
 
+class _How(NamedTuple):
+    """What a layer asks of its attention."""
+
+    dropout: float
+    scaling: float | None
+    softcap: float | None
+    window: int | None
+
+
 def tree_attention(
     module: nn.Module,
     query: Float[Tensor, "1 heads s d"],
@@ -172,12 +189,12 @@ def tree_attention(
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
-    settings = {"dropout": dropout, "scaling": scaling, "softcap": softcap, "window": sliding_window}
+    how = _How(dropout, scaling, softcap, sliding_window)
     if trees.final is not None and trees.last is not None and getattr(module, "layer_idx", None) == trees.final_layer:
-        at_last = _attend(query[:, :, trees.last], key, value, trees.final, **settings)
+        at_last = _attend(query[:, :, trees.last], key, value, trees, trees.final, how)
         output = at_last.new_zeros(query.shape[:3] + at_last.shape[3:]).index_copy(2, trees.last, at_last)
     else:
-        output = _attend(query, key, value, trees.blocks, **settings)
+        output = _attend(query, key, value, trees, trees.blocks, how)
     return output.transpose(1, 2), None
 
 
@@ -185,46 +202,41 @@ def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    blocks: Sequence[Block],
-    *,
-    dropout: float,
-    scaling: float | None,
-    softcap: float | None,
-    window: int | None,
+    trees: Trees,
+    blocks: Sequence[Sequence[Block]],
+    how: _How,
 ) -> Tensor:
-    """Attention of each block's queries, which follow one another in `query`."""
-    outputs, start = [], 0
-    for block in blocks:
-        mask = block.mask(window)
-        q = query[:, :, start : start + len(mask)]
-        start += len(mask)
-        k, v = (_gather(tensor, block.keys) for tensor in (key, value))
-        if softcap is None:
-            outputs.append(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling))
-        else:
-            outputs.append(_soft_capped(q, k, v, mask, dropout=dropout, scaling=scaling, softcap=softcap))
+    """Attention of the queries of each tree's blocks, which follow one another in `query`."""
+    # Split once: the gradient of a slice is as large as what it was cut from.
+    counts = [sum(len(block.mask(None)) for block in tree) for tree in blocks]
+    queries = torch.split(query, counts, dim=2)
+    sizes = list(trees.sizes)
+    keys, values = torch.split(key, sizes, dim=2), torch.split(value, sizes, dim=2)
+    outputs = []
+    for q, k, v, tree in zip(queries, keys, values, blocks, strict=True):
+        for block in tree:
+            own = q if block.query is None else q[:, :, block.query]
+            seen, held = _gather(k, block.keys), _gather(v, block.keys)
+            outputs.append(_dot_product(own, seen, held, block.mask(how.window), how))
     return torch.cat(outputs, dim=2)
 
 
 def _gather(tensor: Tensor, runs: Sequence[slice]) -> Tensor:
+    if not runs:
+        return tensor
     pieces = [tensor[:, :, run] for run in runs]
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=2)
 
 
-def _soft_capped(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor,
-    *,
-    dropout: float,
-    scaling: float | None,
-    softcap: float,
-) -> Tensor:
-    """Attention with logits squashed to (-softcap, softcap), which SDPA cannot do (Gemma 2)."""
-    logits = query @ key.transpose(2, 3) * (scaling if scaling is not None else query.shape[-1] ** -0.5)
-    weights = (softcap * torch.tanh(logits / softcap) + mask).softmax(-1, dtype=torch.float32).to(query.dtype)
-    return F.dropout(weights, dropout) @ value
+def _dot_product(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, how: _How) -> Tensor:
+    if how.softcap is None:
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=how.dropout, scale=how.scaling
+        )
+    # Logits squashed to (-softcap, softcap), which SDPA cannot do (Gemma 2)
+    logits = query @ key.transpose(2, 3) * (how.scaling if how.scaling is not None else query.shape[-1] ** -0.5)
+    capped = how.softcap * torch.tanh(logits / how.softcap) + mask
+    return F.dropout(capped.softmax(-1, dtype=torch.float32).to(query.dtype), how.dropout) @ value
 
 
 def block_mask(layout: Layout, *, window: int | None = None) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
+from peft import LoraConfig, PeftModel
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -20,14 +20,16 @@ from transformers import (
 
 from trueup.data.templates import TextFormat, infer_format
 from trueup.errors import CheckpointError
+from trueup.models import adapters
+from trueup.models.padding import ensure_pad_token
 from trueup.models.reward import RewardModel, find_head
 
 logger = logging.getLogger(__name__)
 
 SIDE_FILE = "trueup.json"
-"""Beside the weights: the text format and the provenance."""
+"""Beside the weights: the text format and the provenance; `docs/checkpoint.md` lists its keys."""
 
-PAD_TOKEN = "<|pad|>"
+FORMAT = "trueup.reward_model/1"
 
 
 @dataclass(frozen=True)
@@ -83,26 +85,58 @@ def new_reward_model(
         lora: Train an adapter and the head instead of all weights.
         trust_remote_code: Whether code that comes with the model may run.
     """
-    options = {"num_labels": 1, "problem_type": "regression", "trust_remote_code": trust_remote_code}
-    try:
-        config = AutoConfig.from_pretrained(str(base), **options)
-        missing = {"score.weight"}
-        if from_scratch:
-            core = AutoModelForSequenceClassification.from_config(config, dtype=dtype)
-        else:
-            core, info = AutoModelForSequenceClassification.from_pretrained(
-                str(base), config=config, dtype=dtype, output_loading_info=True, use_safetensors=True
-            )
-            missing = set(info["missing_keys"])
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{base}: no model could be loaded; {_first_line(error)}") from error
+    if lora and from_scratch:
+        raise CheckpointError(f"{base}: an adapter needs a base with weights; leave out lora or from_scratch")
+    _refuse_missing_folder(str(base))
+    core, missing = _load_or_draw(str(base), dtype, from_scratch=from_scratch, trust_remote_code=trust_remote_code)
     prepare_core(core, tokenizer)
-    name = next(n for n, module in core.named_modules() if module is find_head(core))
-    if from_scratch or f"{name}.weight" in missing:
-        init_head(find_head(core), generator=generator)
+    head = find_head(core)
+    name = next(n for n, module in core.named_modules() if module is head)
+    if f"{name}.weight" in missing:
+        init_head(head, generator=generator)
     else:
         logger.info("%s brings a reward head: it is kept", base)
-    return RewardModel(_with_lora(core, lora, head=name.split(".")[0]) if lora else core)
+    if lora is None:
+        return RewardModel(core)
+    trunk = core.base_model_prefix
+    fresh = {name.split(".")[0], *(key.split(".")[0] for key in missing if not key.startswith(f"{trunk}."))}
+    adapted = adapters.with_lora(core, lora, fresh=fresh)
+    _freeze_bias(find_head(core))  # the trainable copy that the adapter made
+    return RewardModel(adapted)
+
+
+def _load_or_draw(
+    base: str, dtype: torch.dtype, *, from_scratch: bool, trust_remote_code: bool
+) -> tuple[PreTrainedModel, set[str]]:
+    """The base as a sequence classifier, and the names of weights that it did not bring."""
+    options = {"num_labels": 1, "problem_type": "regression", "trust_remote_code": trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(base, **options)
+        if from_scratch:
+            core = AutoModelForSequenceClassification.from_config(
+                config, dtype=dtype, trust_remote_code=trust_remote_code
+            )
+            missing = {name for name, _ in core.named_parameters()}
+        else:
+            core, info = AutoModelForSequenceClassification.from_pretrained(
+                base,
+                config=config,
+                dtype=dtype,
+                output_loading_info=True,
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+            )
+            missing = set(info["missing_keys"])
+        find_head(core)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise CheckpointError(f"{base}: no model could be loaded; {_first_line(error)}") from error
+    return core, missing
+
+
+def _refuse_missing_folder(name: str) -> None:
+    """Say plainly that a folder is not there, instead of what a hub thinks of such a name."""
+    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise CheckpointError(f"{name}: there is no such folder; name a model's folder or a hub id")
 
 
 def prepare_core(core: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -110,14 +144,19 @@ def prepare_core(core: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> N
     ensure_pad_token(core, tokenizer)
     core.config.problem_type = "regression"
     for module in core.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
+        # Attention layers keep their own copy of the configured rate.
+        for name, value in vars(module).items():
+            if isinstance(value, float) and ("dropout" in name or (name == "p" and "Dropout" in type(module).__name__)):
+                setattr(module, name, 0.0)
     for name, value in core.config.to_dict().items():
         if isinstance(value, float) and ("dropout" in name or name.endswith("pdrop")):
             setattr(core.config, name, 0.0)
-    head = find_head(core)
+    _freeze_bias(find_head(core))
+
+
+def _freeze_bias(head: nn.Linear) -> None:
+    """A bias would take up all of a sum-to-zero penalty and change no preference."""
     if head.bias is not None:
-        # A bias would take up all of a sum-to-zero penalty and change no preference.
         head.bias.data.zero_()
         head.bias.requires_grad_(False)
 
@@ -127,41 +166,6 @@ def init_head(head: nn.Linear, *, generator: torch.Generator) -> None:
     with torch.no_grad():
         values = torch.randn(head.weight.shape, generator=generator) / (head.in_features + 1) ** 0.5
         head.weight.copy_(values)
-
-
-def ensure_pad_token(core: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give model and tokenizer a pad token that is no other special token.
-
-    transformers and vLLM find a sequence's end as its last token that is not the pad id: with pad = EOS they would
-    read the token before the EOS.
-    """
-    others = {
-        tokenizer.eos_token_id,
-        tokenizer.bos_token_id,
-        tokenizer.sep_token_id,
-        tokenizer.cls_token_id,
-    } - {None}
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id in others:
-        vocabulary = tokenizer.get_vocab()
-        spare = sorted(t for t in vocabulary if "pad" in t.lower() and t[:1] in "<[" and vocabulary[t] not in others)
-        if spare:
-            tokenizer.pad_token = spare[0]
-        else:
-            tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
-        logger.info("pad token set to %r (id %d)", tokenizer.pad_token, tokenizer.pad_token_id)
-    tokenizer.padding_side = "right"
-    if tokenizer.pad_token_id >= core.get_input_embeddings().num_embeddings:
-        core.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    for config in {id(c): c for c in (core.config, core.config.get_text_config())}.values():
-        config.pad_token_id = tokenizer.pad_token_id
-
-
-def _with_lora(core: PreTrainedModel, lora: LoraConfig, *, head: str) -> PeftModel:
-    """An adapter whose checkpoint always holds the reward head."""
-    lora.task_type = TaskType.SEQ_CLS
-    lora.modules_to_save = sorted({*(lora.modules_to_save or ()), head})
-    lora.base_model_name_or_path = core.config._name_or_path
-    return get_peft_model(core, lora)
 
 
 def save_reward_model(
@@ -191,7 +195,13 @@ def save_reward_model(
     if form.max_length:
         tokenizer.model_max_length = form.max_length
     tokenizer.save_pretrained(folder)
-    side = {"format": "trueup.reward_model/1", "text_format": form.to_dict(), **provenance}
+    side = {
+        **provenance,
+        "format": FORMAT,
+        "text_format": form.to_dict(),
+        "pad_token": tokenizer.pad_token,
+        "pooling": "last_token" if model.causal else "encoder",
+    }
     (folder / SIDE_FILE).write_text(json.dumps(side, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -208,10 +218,14 @@ def load_reward_model(
         CheckpointError: No model is there, files are damaged, it has more than one output, or the checkpoint has no
             reward head (a peer would draw one at random and score with it).
     """
-    options = {"trust_remote_code": trust_remote_code, "dtype": dtype or "auto", "use_safetensors": True}
+    _refuse_missing_folder(str(name))
+    options = {"trust_remote_code": trust_remote_code, "dtype": dtype, "use_safetensors": True}
     try:
-        core, missing = _load_core(str(name), options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        core, info = _load_core(str(name), options)
+        find_head(core.get_base_model() if isinstance(core, PeftModel) else core)
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{name}: no reward model could be loaded; {_first_line(error)}") from error
     except Exception as error:
         if type(error).__module__.startswith("safetensors"):
@@ -219,31 +233,40 @@ def load_reward_model(
                 f"{name}: the weights are damaged ({_first_line(error)}); restore the file"
             ) from error
         raise
-    if missing:
-        raise CheckpointError(
-            f"{name}: the checkpoint lacks {', '.join(sorted(missing)[:3])}, which would be drawn at random; "
-            "it was saved as another kind of model: train it with `trueup train reward` first"
-        )
+    _refuse_other_kinds(str(name), *info)
     inner = core.get_base_model() if isinstance(core, PeftModel) else core
-    if inner.config.num_labels != 1:
-        raise CheckpointError(f"{name}: the model has {inner.config.num_labels} outputs; expected 1, a scalar reward")
     tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
     side = _read_side_file(Path(name))
     model = RewardModel(core.to(device).eval())
     return Checkpoint(model, tokenizer, _format_of(str(name), tokenizer, side, inner), side)
 
 
-def _load_core(name: str, options: dict[str, Any]) -> tuple[PreTrainedModel | PeftModel, set[str]]:
-    if (Path(name) / "adapter_config.json").is_file():
-        adapter = PeftConfig.from_pretrained(name)
-        base_name = str(adapter.base_model_name_or_path)
-        config = AutoConfig.from_pretrained(base_name, num_labels=1, trust_remote_code=options["trust_remote_code"])
-        base = AutoModelForSequenceClassification.from_pretrained(base_name, config=config, **options)
-        tokenizer = load_tokenizer(name)
-        prepare_core(base, tokenizer)
-        return PeftModel.from_pretrained(base, name), set()
-    core, info = AutoModelForSequenceClassification.from_pretrained(name, output_loading_info=True, **options)
-    return core, set(info["missing_keys"])
+def _refuse_other_kinds(name: str, missing: set[str], unexpected: set[str]) -> None:
+    """A head of another shape loads too, without what does not fit; its scores would be wrong."""
+    if missing:
+        raise CheckpointError(
+            f"{name}: the checkpoint lacks {', '.join(sorted(missing)[:3])}, which would be drawn at random; "
+            "it was saved as another kind of model: train it with `trueup train reward` first"
+        )
+    heads = sorted(key for key in unexpected if key.split(".")[0] in ("score", "classifier"))
+    if heads:
+        raise CheckpointError(
+            f"{name}: the checkpoint's head has {', '.join(heads[:3])}, which a sequence classifier would leave out; "
+            "it was saved as another kind of model"
+        )
+
+
+def _load_core(name: str, options: Mapping[str, Any]) -> tuple[PreTrainedModel | PeftModel, tuple[set[str], set[str]]]:
+    """The model, and the names of weights that are missing from the checkpoint or have no place in the model."""
+    if adapters.is_adapter(name):
+        # Trained on a base in float32, whatever type the base was saved in.
+        base, missing = adapters.load_base(name, {**options, "dtype": options["dtype"] or torch.float32})
+        prepare_core(base, load_tokenizer(name, trust_remote_code=options["trust_remote_code"]))
+        return PeftModel.from_pretrained(base, name), (missing, set())
+    core, info = AutoModelForSequenceClassification.from_pretrained(
+        name, output_loading_info=True, **{**options, "dtype": options["dtype"] or "auto"}
+    )
+    return core, (set(info["missing_keys"]), set(info["unexpected_keys"]))
 
 
 def _read_side_file(folder: Path) -> dict[str, Any]:
@@ -252,11 +275,12 @@ def _read_side_file(folder: Path) -> dict[str, Any]:
         return {}
     try:
         side = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        TextFormat(**side["text_format"])
+        return dict(side)
+    except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
-            f"{path}: not valid JSON ({_first_line(error)}); restore it or save the model anew"
+            f"{path}: not as we write it ({_first_line(error)}); restore it or save the model anew"
         ) from error
-    return dict(side)
 
 
 def _format_of(
@@ -264,7 +288,8 @@ def _format_of(
 ) -> TextFormat:
     if "text_format" in side:
         return TextFormat(**side["text_format"])
-    limit = min(getattr(core.config.get_text_config(), "max_position_embeddings", 4096), tokenizer.model_max_length)
+    positions = getattr(core.config.get_text_config(), "max_position_embeddings", None) or 4096
+    limit = min(positions, tokenizer.model_max_length)
     kind = "chat" if tokenizer.chat_template else "plain"
     form = infer_format((), tokenizer, max_length=int(limit), kind="chat" if kind == "chat" else "plain")
     logger.warning("%s does not say how its text was made: assuming %s", name, form)

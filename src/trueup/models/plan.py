@@ -1,6 +1,7 @@
 """How one optimiser step is cut into micro-batches under a token budget, and shared out over devices."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -48,15 +49,14 @@ def cut(rows: Sequence[BranchRow], *, budget: int, sharing: Sharing, at_least: i
     for end in range(1, len(rows) + 1):
         options = (
             (best[start][0] + size + _PART_COST, max(best[start][1], size), start)
-            for start, size in _last_parts(ordered, end, sharing)
-            if size <= budget or start == end - 1
+            for start, size in _last_parts(ordered, end, sharing, budget=budget)
         )
         best.append(min(options))
     bounds = [len(rows)]
     while bounds[-1] > 0:
         bounds.append(best[bounds[-1]][2])
     bounds.reverse()
-    parts = [order[start:end] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    parts = [order[start:end] for start, end in pairwise(bounds)]
     while len(parts) < min(at_least, len(rows)):
         largest = max(range(len(parts)), key=lambda i: len(parts[i]))
         half = len(parts[largest]) // 2
@@ -68,7 +68,7 @@ def _length(row: BranchRow, sharing: Sharing) -> int:
     return row.longest if sharing == "separate" else row.size
 
 
-def _last_parts(ordered: Sequence[BranchRow], end: int, sharing: Sharing) -> Iterator[tuple[int, int]]:
+def _last_parts(ordered: Sequence[BranchRow], end: int, sharing: Sharing, *, budget: int) -> Iterator[tuple[int, int]]:
     """Where a part that ends before `end` may start, and the slots it then computes; rows are sorted by length."""
     longest = _length(ordered[end - 1], sharing)
     total = 0
@@ -76,10 +76,12 @@ def _last_parts(ordered: Sequence[BranchRow], end: int, sharing: Sharing) -> Ite
         row = ordered[start]
         if sharing in ("trees", "flex"):
             total += row.size
-            yield start, total if sharing == "trees" else -(-total // FLEX_BLOCK) * FLEX_BLOCK
         else:
             total += longest * (len(row.branch_lengths) if sharing == "separate" else 1)
-            yield start, total
+        size = -(-total // FLEX_BLOCK) * FLEX_BLOCK if sharing == "flex" else total
+        if size > budget and start < end - 1:
+            return
+        yield start, size
 
 
 def share_out(rows: Sequence[BranchRow], *, devices: int, budget: int, sharing: Sharing) -> list[list[Part]]:

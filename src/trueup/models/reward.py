@@ -52,10 +52,10 @@ class RewardModel(nn.Module):
     def __init__(self, pretrained: PreTrainedModel | PeftModel, *, sharing: Sharing | None = None) -> None:
         super().__init__()
         self.pretrained = pretrained
-        self.trim = True
         self.causal = is_causal(self.core)
         chosen, self.sharing_reason = choose(self.core, flex=self.device.type == "cuda")
         self.sharing: Sharing = sharing or chosen
+        self.trim = self.sharing != "separate"  # what the self-check does not cover stays ordinary
         text = self.core.config.get_text_config()
         own = text._attn_implementation
         self._own_attention = own if own != attention.NAME else ("sdpa" if self.core._supports_sdpa else "eager")
@@ -87,7 +87,7 @@ class RewardModel(nn.Module):
 
     def share_nothing(self, reason: str) -> None:
         """Go over to the ordinary computation, in the attention that the model came with."""
-        self.sharing, self.sharing_reason = "separate", reason
+        self.sharing, self.sharing_reason, self.trim = "separate", reason, False
         self.core.config.get_text_config()._attn_implementation = self._own_attention
 
     def describe_sharing(self) -> str:
@@ -211,14 +211,14 @@ def check_sharing(model: RewardModel, rows: Sequence[BranchRow]) -> float:
     """
     if model.sharing == "separate" or not rows:
         return 0.0
-    training, way, reason = model.training, model.sharing, model.sharing_reason
-    chosen = model.config.get_text_config()._attn_implementation
+    text = model.config.get_text_config()
+    training, before = model.training, (model.sharing, model.sharing_reason, model.trim, text._attn_implementation)
     model.eval()
-    problem, shared = "", None
     try:
-        shared = model(model.layout(rows)).hidden
+        shared, problem = model(model.layout(rows)).hidden, ""
     except Exception as error:  # another library's attention may fail in any way
-        problem = f"its shared computation fails ({type(error).__name__}: {str(error).splitlines()[:1]})"
+        first = (str(error).splitlines() or [""])[0]
+        shared, problem = None, f"its shared computation fails ({type(error).__name__}: {first})"
     model.share_nothing(problem)
     difference = float("inf")
     if shared is not None:
@@ -226,12 +226,12 @@ def check_sharing(model: RewardModel, rows: Sequence[BranchRow]) -> float:
         difference = float((shared - ordinary).abs().max() / ordinary.abs().max().clamp_min(1e-6))
         narrow = shared.dtype in (torch.float16, torch.bfloat16)
         if difference <= (5e-2 if narrow else 1e-3):
-            model.sharing, model.sharing_reason = way, reason
-            model.config.get_text_config()._attn_implementation = chosen
+            model.sharing, model.sharing_reason, model.trim, text._attn_implementation = before
         else:
-            problem = f"its shared and ordinary computations differ by {difference:.1e} on two of your rows"
-            model.sharing_reason = problem
+            model.sharing_reason = (
+                f"its shared and ordinary computations differ by {difference:.1e} on two of your rows"
+            )
     model.train(training)
-    if problem:
+    if model.sharing != before[0]:
         logger.warning(model.describe_sharing())
     return difference

@@ -1,7 +1,6 @@
 """Which models may share a prompt's computation between branches, and how."""
 
 import logging
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -72,7 +71,7 @@ def choose(model: PreTrainedModel, *, flex: bool) -> tuple[Sharing, str | None]:
     return "separate", "it supports no attention with a mask of its own"
 
 
-def describe(sharing: Sharing, reason: str | None, names: Sequence[str] = ()) -> str:
+def describe(sharing: Sharing, reason: str | None) -> str:
     """One line for the log."""
     if sharing == "separate":
         return f"prompts are not shared between responses, since {reason}; rows are sorted by length instead"

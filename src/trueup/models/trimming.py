@@ -12,30 +12,29 @@ from typing import Any
 from torch import Tensor, nn
 
 
-def last_layer(trunk: nn.Module) -> nn.Module | None:
-    """The trunk's last decoder layer, if it has a position-wise feed-forward under the usual name."""
+def last_feed_forward(trunk: nn.Module) -> nn.Module | None:
+    """The feed-forward of the trunk's last decoder layer, if it has one that works position by position."""
     layers = next(
         (found for name in ("layers", "h") if isinstance(found := getattr(trunk, name, None), nn.ModuleList)), None
     )
     if layers is None or not len(layers):
         return None
-    layer = layers[-1]
-    mlp = getattr(layer, "mlp", None)
-    mixes_positions = mlp is None or hasattr(mlp, "experts") or hasattr(mlp, "gate") or hasattr(mlp, "router")
-    return None if mixes_positions else layer
+    mlp = getattr(layers[-1], "mlp", None)
+    routes = any(hasattr(mlp, name) for name in ("experts", "gate", "router"))
+    return mlp if isinstance(mlp, nn.Module) and not routes else None
 
 
 def can_trim(trunk: nn.Module) -> bool:
     """Whether the last layer may be trimmed: recomputation in the backward pass would run without the trimming."""
     recomputed = getattr(trunk, "gradient_checkpointing", False) and trunk.training
-    return not recomputed and last_layer(trunk) is not None
+    return not recomputed and last_feed_forward(trunk) is not None
 
 
 @contextlib.contextmanager
 def feed_forward_only_at(trunk: nn.Module, positions: Tensor) -> Iterator[None]:
     """Run the last layer's feed-forward at some flat positions of the grid; its output is zero elsewhere."""
-    layer = last_layer(trunk)
-    if layer is None:
+    mlp = last_feed_forward(trunk)
+    if mlp is None:
         yield
         return
     shape: list[tuple[int, ...]] = []
@@ -48,7 +47,7 @@ def feed_forward_only_at(trunk: nn.Module, positions: Tensor) -> Iterator[None]:
         rows, slots, width = shape.pop()
         return output.new_zeros(rows * slots, width).index_copy(0, positions, output[0]).view(rows, slots, width)
 
-    handles = [layer.mlp.register_forward_pre_hook(select), layer.mlp.register_forward_hook(spread)]
+    handles = [mlp.register_forward_pre_hook(select), mlp.register_forward_hook(spread)]
     try:
         yield
     finally:

@@ -13,12 +13,20 @@ import torch
 from trueup.data.formats import read_rows
 from trueup.data.rows import Row
 from trueup.errors import RecipeError
-from trueup.files import write_text
+from trueup.files import check_output, write_text, written_together
 from trueup.measure.audit import AuditedModel, audit
 from trueup.measure.bootstrap import Resampling
-from trueup.recipes.config import Recipe, dump
+from trueup.recipes.config import Recipe, check_range, dump
 from trueup.recipes.provenance import versions
-from trueup.recipes.scoring import Battery, make_battery, require_rows, right_answers, score_battery, score_split
+from trueup.recipes.scoring import (
+    Battery,
+    check_device,
+    make_battery,
+    require_rows,
+    right_answers,
+    score_battery,
+    score_split,
+)
 from trueup.report.page import write_page
 from trueup.report.reward_audit import audit_page
 from trueup.rewards.base import Reward
@@ -69,8 +77,10 @@ class AuditReward(Recipe):
     def __post_init__(self) -> None:
         if not self.models:
             raise RecipeError("no model is named; write `trueup audit reward MODEL ... --data FILE`")
-        if self.resamples < 1 or not 0 < self.level < 1:
-            raise RecipeError("resamples must be at least 1 and level in (0, 1)")
+        check_range(self, "limit", "resamples", "token_budget", low=1)
+        check_range(self, "hack_prompts", "seed", low=0)
+        if not 0 < self.level < 1:
+            raise RecipeError(f"level must lie between 0 and 1, got {self.level}")
 
     @property
     def sources(self) -> dict[str, str]:
@@ -109,6 +119,8 @@ def audit_reward(recipe: AuditReward) -> RewardAudit:
         CheckpointError: A model cannot be used.
         OutputError: The folder cannot be written.
     """
+    check_output(recipe.output, folder=True)
+    check_device(recipe.device)
     splits = _read_splits(recipe)
     battery = _battery(recipe, splits)
     models = [_measure(recipe, name, splits, battery) for name in recipe.models]
@@ -125,8 +137,9 @@ def audit_reward(recipe: AuditReward) -> RewardAudit:
 
 def write_audit(result: Mapping[str, Any], folder: Path) -> None:
     """Write `audit.json` and the page made of it."""
-    write_text(folder / "audit.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    write_page(audit_page(result), folder / "report.html")
+    with written_together(folder) as place:
+        write_text(place / "audit.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        write_page(audit_page(result), place / "report.html")
 
 
 def _read_splits(recipe: AuditReward) -> dict[str, tuple[Row, ...]]:

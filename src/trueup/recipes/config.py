@@ -91,10 +91,25 @@ def load(cls: type[T], *, config: Path | None = None, overrides: Sequence[str] =
     for path, value in parse_overrides(overrides, cls):
         _put(values, path, value)
     try:
-        return TypeAdapter(cls).validate_python(values)
+        return _at_home(TypeAdapter(cls).validate_python(values))
     except ValidationError as error:
         place = f"{config}: " if config is not None else ""
         raise RecipeError(place + "; ".join(_explain(cls, detail) for detail in error.errors()[:5])) from error
+
+
+def _at_home(recipe: Any) -> Any:
+    """The recipe with `~` written out in all its paths."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if isinstance(value, Recipe):
+            changes[field.name] = _at_home(value)
+        elif isinstance(value, Path):
+            try:
+                changes[field.name] = value.expanduser()
+            except RuntimeError as error:
+                raise RecipeError(f"field `{field.name}`: {value} names no known user's home") from error
+    return dataclasses.replace(recipe, **changes)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -103,6 +118,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8'})") from error
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{path}: holds a value that cannot be read ({error})") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark is not None else ""
@@ -146,7 +163,7 @@ def parse_overrides(words: Sequence[str], cls: type[Any]) -> Iterator[tuple[list
 def _value(text: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # 2024-99-99 and 0x_ are no value of their YAML type
         return text
 
 
@@ -171,7 +188,9 @@ def _explain(cls: type[Any], detail: Mapping[str, Any]) -> str:
     if detail["type"] in ("missing", "missing_argument"):
         return f"field `{place}` is missing; give it in the file or as --{place} VALUE"
     cause = detail.get("ctx", {}).get("error")
-    message = str(cause) if isinstance(cause, (TrueupError, ValueError)) else str(detail["msg"]).lower()
+    if isinstance(cause, TrueupError):
+        return str(cause)  # it names its field itself
+    message = str(cause) if isinstance(cause, ValueError) else str(detail["msg"]).lower()
     return f"field `{place}`: {message}" + ("" if cause else f", got {_short(detail['input'])}")
 
 

@@ -9,7 +9,7 @@ from trueup.data.noise import flip_labels
 from trueup.data.rowfile import RowFile
 from trueup.data.selection import Selection, select
 from trueup.errors import DataError, RecipeError
-from trueup.recipes.config import Recipe
+from trueup.recipes.config import Recipe, check_range
 from trueup.train.prepare import Learn
 
 
@@ -56,8 +56,8 @@ class DataRecipe(Recipe):
     def __post_init__(self) -> None:
         if self.max_length < 2:
             raise RecipeError(f"max_length must be at least 2 tokens, got {self.max_length}")
-        if not 0 <= self.flip <= 1:
-            raise RecipeError(f"flip must lie in [0, 1], got {self.flip}")
+        check_range(self, "limit", low=1)
+        check_range(self, "flip", low=0, high=1)
 
     def read(self, source: str, split: str | None) -> RowFile:
         """Read one source."""

@@ -11,9 +11,9 @@ from trueup.data.formats import read_rows
 from trueup.data.rows import Row
 from trueup.data.templates import encode, infer_format, render
 from trueup.errors import RecipeError
-from trueup.files import write_text
+from trueup.files import check_output, write_text
 from trueup.models.checkpoints import load_tokenizer
-from trueup.recipes.config import Recipe
+from trueup.recipes.config import Recipe, check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ class DataCheck(Recipe):
     def __post_init__(self) -> None:
         if not self.files:
             raise RecipeError("no file is named; write `trueup data check FILE`")
+        check_range(self, "max_length", low=1)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def data_check(recipe: DataCheck) -> CheckedData:
     Raises:
         DataError: A file cannot be read, or `strict` is set and there are problems.
     """
+    if recipe.output is not None:
+        check_output(recipe.output, folder=False)
     files = [read_rows(name, format=recipe.format, split=recipe.split) for name in recipe.files]
     reports = []
     for number, file in enumerate(files):

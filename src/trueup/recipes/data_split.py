@@ -10,7 +10,7 @@ from trueup.data.formats import read_rows
 from trueup.data.selection import Selection
 from trueup.data.shifts import Shifts, four_shifts
 from trueup.data.writing import write_rows
-from trueup.files import write_text
+from trueup.files import check_output, write_text, written_together
 from trueup.recipes.config import Recipe
 
 
@@ -73,6 +73,7 @@ def data_split(recipe: DataSplit) -> SplitData:
         DataError: Scores or sources are missing, or a split would be empty.
         OutputError: The folder cannot be written.
     """
+    check_output(recipe.output, folder=True)
     file = read_rows(recipe.data, format=recipe.format, split=recipe.split)
     shifts = four_shifts(
         file.rows,
@@ -83,10 +84,12 @@ def data_split(recipe: DataSplit) -> SplitData:
         seed=recipe.seed,
     )
     files = {name: recipe.output / f"{name}.jsonl.gz" for name in shifts.splits()}
-    for name, rows in shifts.splits().items():
-        write_rows(rows, files[name])
-    Selection((), shifts.removed).write(recipe.output / "removed.jsonl")
+    facts: dict[str, object]
     facts = {"source": file.source, "fingerprint": file.fingerprint, "seed": recipe.seed, "sizes": shifts.sizes()}
     facts |= {"train_sources": shifts.train_sources, "held_out_sources": shifts.held_out_sources}
-    write_text(recipe.output / "split.json", json.dumps(facts, indent=1) + "\n")
+    with written_together(recipe.output) as place:
+        for name, rows in shifts.splits().items():
+            write_rows(rows, place / files[name].name)
+        Selection((), shifts.removed).write(place / "removed.jsonl")
+        write_text(place / "split.json", json.dumps(facts, indent=1) + "\n")
     return SplitData(shifts, files)

@@ -7,10 +7,11 @@ from typing import Literal
 
 from trueup.data.formats import read_rows
 from trueup.data.rows import Row
-from trueup.data.writing import write_rows
+from trueup.data.writing import check_ending, write_rows
+from trueup.files import check_output
 from trueup.recipes.audit_reward import DTYPES
-from trueup.recipes.config import Recipe
-from trueup.recipes.scoring import require_rows
+from trueup.recipes.config import Recipe, check_range
+from trueup.recipes.scoring import check_device, require_rows
 from trueup.rewards.base import Scores
 from trueup.rewards.load import load_reward
 
@@ -43,6 +44,9 @@ class Score(Recipe):
     device: str | None = None
     trust_remote_code: bool = False
 
+    def __post_init__(self) -> None:
+        check_range(self, "limit", "token_budget", low=1)
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -70,6 +74,9 @@ def score(recipe: Score) -> Scored:
         CheckpointError: The model cannot be used.
         OutputError: The output cannot be written; nothing is half-written.
     """
+    check_ending(recipe.output)
+    check_output(recipe.output, folder=False)
+    check_device(recipe.device)
     file = read_rows(recipe.data, format=recipe.format, split=recipe.split, limit=recipe.limit)
     require_rows(file.rows, recipe.data)
     reward = load_reward(

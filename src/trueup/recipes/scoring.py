@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 
 from trueup.data.pairs import judgements_of, pairs_of
 from trueup.data.rows import Pair, Prompt, Row, prompt_text
-from trueup.errors import DataError
+from trueup.errors import DataError, RecipeError
 from trueup.measure.audit import HackScores
 from trueup.measure.hacking import EditedResponses, edit_responses
 from trueup.measure.scored import ScoredSplit
@@ -114,6 +115,21 @@ def score_battery(reward: Reward, battery: Battery) -> tuple[HackScores, ...]:
         for name, edited in battery.edits.items()
         if edited.index
     )
+
+
+def check_device(device: str | None) -> None:
+    """Stop before long work where there is no such device.
+
+    Raises:
+        RecipeError: torch does not know it, or the machine does not have it.
+    """
+    if device is None:
+        return
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RecipeError(f"device {device!r} cannot be used ({reason}); name cpu, cuda or cuda:N") from error
 
 
 def require_rows(rows: Sequence[Row], source: str) -> None:

@@ -45,7 +45,10 @@ class Scores:
 class Reward(Protocol):
     """Anything that scores."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Scores:
         """Score K_i >= 1 responses to each prompt i."""

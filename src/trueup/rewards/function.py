@@ -40,8 +40,9 @@ class FunctionReward:
         """
         index = np.repeat(np.arange(len(prompts)), np.asarray([len(group) for group in responses], int))
         flat = [text for group in responses for text in group]
-        asked = [_plain(prompts[i]) for i in index]
-        replies = [_reply(prompts[i], text) for i, text in zip(index, flat, strict=True)]
+        each = [prompt for prompt, group in zip(prompts, responses, strict=True) for _ in group]
+        asked = [_plain(prompt) for prompt in each]
+        replies = [_reply(prompt, text) for prompt, text in zip(each, flat, strict=True)]
         values = self._values(self.function(prompts=asked, completions=replies))
         if len(values) != len(flat):
             raise RecipeError(f"{self.name} returned {len(values)} rewards for {len(flat)} responses; return one each")

@@ -1,6 +1,7 @@
 """Callbacks of every run."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,9 @@ class MetricsFile(TrainerCallback):
         self.path = path
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Keep the lines of a resumed run's past, or start afresh."""
-        if not state.is_world_process_zero:
-            return
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-        kept = [line for line in lines if _step(line) <= state.global_step] if state.global_step else []
-        write_text(self.path, "".join(f"{line}\n" for line in kept))
+        """Write what the checkpoint knows of a resumed run's past, or start afresh."""
+        if state.is_world_process_zero:
+            write_text(self.path, "".join(_line(logs) for logs in state.log_history))
 
     def on_log(
         self,
@@ -34,9 +32,8 @@ class MetricsFile(TrainerCallback):
     ) -> None:
         """Append one line."""
         if state.is_world_process_zero and logs:
-            line = json.dumps({"step": state.global_step, **logs})
             with output_errors(self.path), open(self.path, "a", encoding="utf-8") as handle:
-                handle.write(line + "\n")
+                handle.write(_line({**logs, "step": state.global_step}))
 
 
 class ProgressBar(TrainerCallback):
@@ -78,9 +75,5 @@ class ProgressBar(TrainerCallback):
 _SHOWN = frozenset({"loss", "accuracy"})
 
 
-def _step(line: str) -> float:
-    """Step of a line; a line that a kill cut short counts as beyond every checkpoint."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+def _line(logs: Mapping[str, Any]) -> str:
+    return json.dumps({"step": logs["step"], **logs}) + "\n"

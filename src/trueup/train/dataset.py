@@ -57,6 +57,11 @@ class BranchDataset(Dataset[BranchRow]):
             index=number,
         )
 
+    @property
+    def ranked(self) -> bool:
+        """Whether any row has a ranking of two or more responses."""
+        return any(sum(place >= 0 for place in self.preferences[i].rank) >= 2 for i in self.keep)
+
     def describe(self, index: int) -> Mapping[str, Any]:
         """A row in words, for files that show offending rows."""
         row = self.rows[index]

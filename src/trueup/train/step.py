@@ -24,11 +24,32 @@ SumOverDevices = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """The rows of one optimiser step on this device, and the whole step's counts.
+class Devices:
+    """The devices that share a step.
 
     Args:
-        rows: This device's rows.
+        rank: Number of this one.
+        world: How many there are.
+        add: Sums a tensor over all of them.
+    """
+
+    rank: int = 0
+    world: int = 1
+    add: SumOverDevices = lambda tensor: tensor
+
+    def largest(self, tensor: Tensor) -> Tensor:
+        """Elementwise largest value over all devices."""
+        table = tensor.new_zeros(self.world, *tensor.shape)
+        table[self.rank] = tensor
+        return self.add(table).amax(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """The rows of one optimiser step, and the whole step's counts.
+
+    Args:
+        rows: All rows of the step, or this device's where the data were shared out before.
         first_pair: Pairs that earlier devices hold, so that pairs have one order over all devices.
         units: Number of units of each kind in the whole step, over all devices.
     """
@@ -39,9 +60,15 @@ class Step:
 
     @classmethod
     def count(
-        cls, rows: Sequence[BranchRow], *, rank: int, world: int, add: SumOverDevices, device: torch.device
+        cls,
+        rows: Sequence[BranchRow],
+        *,
+        rank: int = 0,
+        world: int = 1,
+        add: SumOverDevices = lambda tensor: tensor,
+        device: torch.device | str = "cpu",
     ) -> "Step":
-        """Count the step's units over all devices."""
+        """Count the step's units; over all devices, where each brings rows of its own."""
         pairs = sum(len(row.pairs) for row in rows)
         ranked = sum(int((row.rank >= 0).sum() >= 2) for row in rows)
         table = torch.zeros(world, 3, dtype=torch.long, device=device)
@@ -52,52 +79,69 @@ class Step:
         return cls(rows=rows, first_pair=int(table[:rank, 0].sum()), units=units)
 
     def batch(self, part: Part, branches: Branches) -> RewardBatch:
-        """What objectives see of one micro-batch."""
+        """What objectives see of one micro-batch; an empty part gives a batch without units."""
         rows = [self.rows[i] for i in part]
-        device = branches.reward.device
-        starts = np.concatenate([[0], np.cumsum([len(row.pairs) for row in self.rows])]) + self.first_pair
-        offsets = np.concatenate([[0], np.cumsum([len(row.branch_lengths) for row in rows])])
-        pairs = [row.pairs + offset for row, offset in zip(rows, offsets[:-1], strict=True)]
+        branch_counts = np.asarray([len(row.branch_lengths) for row in rows], np.int64)
+        pair_counts = np.asarray([len(row.pairs) for row in rows], np.int64)
+        pairs = np.concatenate([np.zeros((0, 2), np.int64), *(row.pairs for row in rows)])
+        offsets = np.cumsum(branch_counts) - branch_counts
+        starts = np.cumsum([0, *(len(row.pairs) for row in self.rows)]) + self.first_pair
         order = [starts[i] + np.arange(len(self.rows[i].pairs)) for i in part]
-        margin = np.repeat([row.margin for row in rows], [len(row.pairs) for row in rows])
-        prompt = np.repeat(np.arange(len(rows)), [len(row.branch_lengths) for row in rows])
+        margin = np.repeat(np.asarray([row.margin for row in rows], np.float64), pair_counts)
+        device = branches.reward.device
+
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array).to(device)
+
         return RewardBatch(
             reward=branches.reward,
             hidden=branches.hidden,
-            prompt=torch.from_numpy(prompt).to(device),
-            pairs=torch.from_numpy(np.concatenate(pairs)).to(device),
-            margin=torch.from_numpy(margin).to(device, branches.reward.dtype),
-            order=torch.from_numpy(np.concatenate(order)).to(device),
+            prompt=tensor(np.repeat(np.arange(len(rows)), branch_counts)),
+            pairs=tensor(pairs + np.repeat(offsets, pair_counts)[:, None]),
+            margin=tensor(margin).to(branches.reward.dtype),
+            order=tensor(np.concatenate([np.zeros(0, np.int64), *order])),
             step_pairs=self.units["pair"],
-            rank=torch.from_numpy(np.concatenate([row.rank for row in rows])).to(device),
+            rank=tensor(np.concatenate([np.zeros(0, np.int64), *(row.rank for row in rows)])),
         )
 
 
 @dataclass
 class Tally:
-    """Detached sums over units, for logging; reduced over devices only when something is logged."""
+    """Detached sums and extremes over units, for logging; reduced over devices only when something is logged.
+
+    Names that start with `max_` or `min_` are extremes, all others means.
+    """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    tops: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, name: str, values: Tensor) -> None:
-        """Count every entry of `values` under a name."""
+        """Count every entry of `values` under a name; no entries are fine."""
         values = values.detach()
+        if name.startswith(("max_", "min_")):
+            signed = values.double() if name.startswith("max_") else -values.double()
+            top = torch.cat([signed.flatten(), signed.new_tensor([float("-inf")])]).amax()
+            self.tops[name] = torch.maximum(self.tops[name], top) if name in self.tops else top
+            return
         total = values.sum(dtype=torch.float64)
-        count = torch.tensor(float(values.numel()), dtype=torch.float64, device=values.device)
         self.sums[name] = self.sums[name] + total if name in self.sums else total
-        self.counts[name] = self.counts[name] + count if name in self.counts else count
+        self.counts[name] = self.counts.get(name, 0) + values.numel()
 
-    def means(self, add: SumOverDevices) -> dict[str, float]:
-        """Means over all devices."""
-        names = sorted(self.sums)
-        if not names:
-            return {}
-        table = add(torch.stack([torch.stack([self.sums[n], self.counts[n]]) for n in names]))
-        return {
-            name: (total / count if count else float("nan"))
-            for name, (total, count) in zip(names, table.tolist(), strict=True)
-        }
+    def means(self, devices: Devices) -> dict[str, float]:
+        """Means and extremes over all devices, each of which must have been given the same names."""
+        result: dict[str, float] = {}
+        if self.sums:
+            names = sorted(self.sums)
+            sums = torch.stack([self.sums[name] for name in names])
+            counts = sums.new_tensor([self.counts[name] for name in names])
+            sums, counts = devices.add(torch.stack([sums, counts]))
+            result |= dict(zip(names, (sums / counts).tolist(), strict=True))
+        if self.tops:
+            names = sorted(self.tops)
+            tops = devices.largest(torch.stack([self.tops[name] for name in names])).tolist()
+            result |= {name: top if name.startswith("max_") else -top for name, top in zip(names, tops, strict=True)}
+        return result
 
 
 def add_stats(total: Stats | None, more: Stats) -> Stats:
@@ -138,8 +182,9 @@ def reduce_loss(
         share = masked_sum(loss.values, loss.mask) / max(step.units[term.unit], 1)
         total = total + share
         if tally is not None:
-            counted = loss.values if loss.mask is None else loss.values[loss.mask]
-            tally.add(f"loss/{term_name(term)}", counted)
+            logged = {f"loss/{term_name(term)}": loss.values, **loss.metrics}
+            for name, values in logged.items():
+                tally.add(name, values if loss.mask is None else values[loss.mask])
     return total
 
 
@@ -152,14 +197,17 @@ def term_name(term: object) -> str:
 def observe(tally: Tally, batch: RewardBatch, layout: Layout) -> None:
     """Record what is logged of every micro-batch."""
     margin = batch.chosen - batch.rejected
-    norm = batch.hidden.detach().float().norm(dim=-1)
+    norm = batch.hidden.detach().double().norm(dim=-1)
     tally.add("accuracy", (margin > 0).double())
     tally.add("margin", margin)
-    tally.add("mean_reward", batch.reward)
+    for name in ("min_reward", "mean_reward", "max_reward"):
+        tally.add(name, batch.reward)
     tally.add("reward_square", batch.reward.detach().double().square())
     tally.add("hidden_norm_mean", norm)
-    tally.add("hidden_norm_square", norm.double().square())
-    tally.add("padding_share", (layout.tree < 0).double())
+    tally.add("hidden_norm_square", norm.square())
+    # A device that only keeps the others company computes nothing but padding.
+    wasted = ~layout.real if len(batch.reward) else torch.ones_like(layout.real)
+    tally.add("padding_share", wasted.double())
 
 
 def summarize(means: dict[str, float]) -> dict[str, float]:

@@ -1,0 +1,63 @@
+"""Low-rank adapters of reward models: the head is always trained and saved with them."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+
+from trueup.errors import CheckpointError
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+
+def with_lora(core: PreTrainedModel, lora: LoraConfig, *, fresh: Collection[str]) -> PeftModel:
+    """An adapter whose checkpoint holds every module that the base lacks.
+
+    Args:
+        core: The base with its head.
+        lora: Which layers are adapted, and how.
+        fresh: Names of modules outside the trunk, which are trained whole.
+    """
+    lora.task_type = TaskType.SEQ_CLS
+    lora.modules_to_save = sorted({*(lora.modules_to_save or ()), *fresh})
+    base = core.config._name_or_path
+    # A relative path would be lost as soon as another program starts in another folder.
+    lora.base_model_name_or_path = str(Path(base).resolve()) if Path(base).is_dir() else base
+    return get_peft_model(core, lora)
+
+
+def is_adapter(name: str | Path) -> bool:
+    """Whether a folder holds an adapter instead of a whole model."""
+    return (Path(name) / CONFIG).is_file()
+
+
+def load_base(folder: str, options: Mapping[str, Any]) -> tuple[PreTrainedModel, set[str]]:
+    """The model that an adapter was trained on, and the names of weights that neither of the two has.
+
+    Raises:
+        CheckpointError: The base or the adapter's weights are not where they should be.
+    """
+    base_name = str(PeftConfig.from_pretrained(folder).base_model_name_or_path)
+    remote = options["trust_remote_code"]
+    try:
+        config = AutoConfig.from_pretrained(
+            base_name, num_labels=1, problem_type="regression", trust_remote_code=remote
+        )
+        base, info = AutoModelForSequenceClassification.from_pretrained(
+            base_name, config=config, output_loading_info=True, **options
+        )
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise CheckpointError(
+            f"{folder}: its base model {base_name} cannot be loaded ({reason}); put it back there, or set "
+            f"base_model_name_or_path in {CONFIG}"
+        ) from error
+    if not (Path(folder) / WEIGHTS).is_file():
+        raise CheckpointError(f"{folder}: holds no {WEIGHTS}; save the adapter as safetensors")
+    with safe_open(Path(folder) / WEIGHTS, framework="pt") as weights:
+        given = {name.removeprefix("base_model.model.") for name in weights.keys()}  # noqa: SIM118 - no mapping
+    return base, set(info["missing_keys"]) - given
