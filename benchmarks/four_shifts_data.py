@@ -19,6 +19,7 @@ HELD_OUT_MODELS = 4
 VALIDATION = 0.1
 TESTED_PROMPTS = 140
 VOCABULARY = 4096
+SETTINGS = (HELD_OUT_MODELS, VALIDATION, TESTED_PROMPTS, VOCABULARY)
 TESTS = ("in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
 
 
@@ -150,11 +151,12 @@ def byte_pairs(texts: Sequence[str], *, size: int = VOCABULARY):
     )
 
 
-def text_format(rows: Sequence[Row], tokenizer, *, model: str) -> TextFormat:
+def text_format(rows: Sequence[Row], tokenizer, *, model: str, name: str) -> TextFormat:
     """Chat format; an encoder reads its first token, so it is cut on the right."""
     if model == "minilm":
         return infer_format(rows, tokenizer, max_length=128, truncation_side="right", kind="chat")
-    return infer_format(rows, tokenizer, max_length=256, truncation_side="left", kind="chat")
+    longest = 256 if name == "superhf" else 512
+    return infer_format(rows, tokenizer, max_length=longest, truncation_side="left", kind="chat")
 
 
 def tokenise(splits: Mapping[str, Sequence[Row]], tokenizer, form: TextFormat) -> dict[str, list[BranchRow]]:

@@ -16,6 +16,7 @@ from trueup.models.plan import cut
 from trueup.models.reward import Branches, RewardModel
 
 FROZEN = 5
+SETTINGS = (FROZEN,)
 TRAIN_SLOTS, SCORE_SLOTS = 1024, 4096
 
 
@@ -54,10 +55,11 @@ class Lower(nn.Module):
         self.requires_grad_(False)
 
     @torch.no_grad()
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, real: Tensor) -> Tensor:
         states = self.embeddings(input_ids=ids)
+        seen = real[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
         for layer in self.layers:
-            states = layer(states, None)
+            states = layer(states, seen)
         return states
 
 
@@ -70,16 +72,13 @@ class StoredStates(nn.Module):
 
     def forward(self, input_ids: Tensor, **_: Any) -> Tensor:
         lengths = (input_ids != 0).sum(1).tolist()
-        found = [self._one(ids[:length]) for ids, length in zip(input_ids, lengths, strict=True)]
-        return nn.utils.rnn.pad_sequence(found, batch_first=True).float()
-
-    def _one(self, ids: Tensor) -> Tensor:
-        key = ids.numpy().astype(np.int32).tobytes()
-        if key not in self.stored:
-            # A tensor made under inference_mode could not enter a later training graph.
+        keys = [ids[:n].numpy().astype(np.int32).tobytes() for ids, n in zip(input_ids, lengths, strict=True)]
+        if any(key not in self.stored for key in keys):
+            # Tensors made under inference_mode could not enter a later training graph.
             with torch.inference_mode(False):
-                self.stored[key] = self.lower(ids.clone()[None])[0].to(torch.bfloat16)
-        return self.stored[key]
+                states = self.lower(input_ids.clone(), input_ids.clone() != 0).to(torch.bfloat16)
+            self.stored |= {key: one[:n].clone() for key, one, n in zip(keys, states, lengths, strict=True)}
+        return nn.utils.rnn.pad_sequence([self.stored[key] for key in keys], batch_first=True).float()
 
 
 def encode(model: RewardModel, rows: Sequence[BranchRow]) -> Branches:

@@ -18,6 +18,7 @@ from trueup.models.reward import Branches, RewardModel, find_head
 
 WIDTH, LAYERS, HEADS = 64, 2, 2
 LM_STEPS, LM_TOKENS = 600, 2048
+SETTINGS = (WIDTH, LAYERS, HEADS, LM_STEPS, LM_TOKENS)
 
 
 def shape(vocabulary: int) -> dict[str, Any]:

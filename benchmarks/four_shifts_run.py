@@ -1,5 +1,6 @@
 """One training of `bsr_four_shifts.py`: build, train, score, and boil the scores down to numbers."""
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -7,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import four_shifts_data as data
+import four_shifts_encoder as encoder
 import four_shifts_models as models
 import numpy as np
 import torch
 from four_shifts_plan import TRACE_EPOCHS, Run
+from scipy import stats
 
 from trueup.data.branches import BranchRow
 from trueup.data.rows import Row
@@ -31,10 +34,12 @@ WARM_UP = 10
 BUDGET = 16_384
 ONCE = Resampling(resamples=1)
 LEARNING_RATE = {"decoder": 3e-4, "decoder-lm": 3e-4, "minilm": 2e-4}
-import os
 
-if os.environ.get("LR"):
-    LEARNING_RATE = {k: float(os.environ["LR"]) for k in LEARNING_RATE}
+
+def settings() -> str:
+    """Fingerprint of everything that is fixed in the code, so that stored results of other settings are not used."""
+    fixed = (LEARNING_RATE, STEP_ROWS, WARM_UP, data.SETTINGS, models.SETTINGS, encoder.SETTINGS, TRACE_EPOCHS)
+    return hashlib.sha256(repr(fixed).encode()).hexdigest()[:12]
 
 
 def terms_of(run: Run) -> list[RewardObjective]:
@@ -57,7 +62,7 @@ def material(model: str, name: str, sample: data.Sample, cache: Path) -> tuple[A
     rows = data.read("superhf-multi/responses.jsonl.gz") if name == "superhf" else None
     splits = data.five_splits(rows, sample) if rows is not None else data.preference_splits(name, sample)
     tokenizer = models.tokenizer_for(model, splits, cache)
-    form = data.text_format(splits["train"], tokenizer, model=model)
+    form = data.text_format(splits["train"], tokenizer, model=model, name=name)
     return splits, tokenizer, data.tokenise(splits, tokenizer, form)
 
 
@@ -70,7 +75,11 @@ def execute(run: Run, cache: Path) -> dict[str, Any]:
     model = models.build(run, tokenizer, cache)
     follow = Follower(run, model, splits, tokens)
     fit(model, tokens["train"], run=run, after_epoch=follow)
-    return follow.result() | {"key": run.key, "seconds": round(time.perf_counter() - started, 1)}
+    return follow.result() | {
+        "key": run.key,
+        "settings": settings(),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
 
 
 def fit(model: RewardModel, rows: Sequence[BranchRow], *, run: Run, after_epoch: Callable[[int, float], None]) -> None:
@@ -134,7 +143,8 @@ class Follower:
         if epoch > 0 and (epoch == 1 or accuracy > max(self.validation[1:])):
             self.best, self.best_weights = epoch, self._weights()
         self.validation.append(accuracy)
-        if epoch == self.run.epochs or (self.run.trace and epoch in TRACE_EPOCHS):
+        untrained = epoch == 0 and self.run.model == "minilm" and self.run.method == "bt"
+        if epoch == self.run.epochs or untrained or (self.run.trace and epoch in TRACE_EPOCHS):
             self.epochs[str(epoch)] = self._everything()
 
     def result(self) -> dict[str, Any]:
@@ -208,6 +218,7 @@ def numbers(split: ScoredSplit) -> dict[str, float]:
     return {
         "accuracy": float(wins[:, 0].sum() / wins[:, 1].sum()),
         "tau": float(known.mean()) if len(known) else float("nan"),
+        "pooled": float(stats.spearmanr(split.reward, split.gold).statistic) if len(known) else float("nan"),
         "prompts": split.prompts,
         "responses": len(split.reward),
         "reward_mean": float(split.reward.mean()),

@@ -1,9 +1,10 @@
 """Reward-model training against TRL's RewardTrainer: the same model, the same batches, the same losses.
 
-    python benchmarks/reward_training.py [--quick] [--json FILE] [--only 5m 25m multi scoring]
+    python benchmarks/reward_training.py [--quick] [--json FILE] [--only 5m 25m multi scoring scoring_long]
 
 Cases: `5m` and `25m` train on HH pairs (16 a step, at most 1024 tokens); `multi` trains on all 6 pairs of 4 responses
-(4 prompts a step); `scoring` scores 12 responses a prompt, forward only, against a length-sorted padded loop.
+(4 prompts a step). `scoring` and `scoring_long` score 12 responses a prompt, forward only, against a length-sorted
+padded loop: the first has short prompts (one chat turn), the second long ones (product reviews).
 """
 
 import json
@@ -18,6 +19,13 @@ HH_STEP, MULTI_STEP, MAX_LENGTH = 16, 4, 1024
 SIZES = {
     "5m": {"vocab_size": 4096, "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 5},
     "25m": {"vocab_size": 8192, "hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 6},
+}
+SOURCES = {
+    "5m": "hh-rlhf-harmless/train.jsonl.gz",
+    "25m": "hh-rlhf-harmless/train.jsonl.gz",
+    "multi": "superhf-multi/responses.jsonl.gz",
+    "scoring": "superhf-multi/responses.jsonl.gz",
+    "scoring_long": "summeval-op/summeval-op.jsonl.gz",
 }
 TOLERANCE = 2e-4
 
@@ -68,17 +76,18 @@ def prepare_case(case: str, folder: Path, *, steps: int) -> dict[str, object]:
     from trueup.data.tokens import tokenize_rows
     from trueup.models.checkpoints import load_tokenizer
 
-    multi = case in ("multi", "scoring")
-    name = "superhf-multi/responses.jsonl.gz" if multi else "hh-rlhf-harmless/train.jsonl.gz"
+    multi = case not in SIZES
+    name = SOURCES[case]
     rows = list(read_rows(harness.data_folder() / name).rows)
     size = "25m" if case == "25m" else "5m"
     build_model(folder / "model", size, [prompt_text(r.prompt) + "\n" + x.text for r in rows for x in r.responses])
     rows = [narrowed for row in rows if (narrowed := narrow(row, case)) is not None]
     tokenizer = load_tokenizer(folder / "model")
-    form = infer_format(rows, tokenizer, max_length=MAX_LENGTH)
+    limit = 2048 if case == "scoring_long" else MAX_LENGTH
+    form = infer_format(rows, tokenizer, max_length=limit)
     table = tokenize_rows(rows, tokenizer=tokenizer, form=form)
     order = shuffled(len(rows))
-    kept = [i for i in order if table.prompt_length[i] + max(table.lengths(i)) <= MAX_LENGTH]
+    kept = [i for i in order if table.prompt_length[i] + max(table.lengths(i)) <= limit]
     count = steps * (MULTI_STEP if multi else HH_STEP)
     chosen = [
         {
@@ -98,19 +107,22 @@ def prepare_case(case: str, folder: Path, *, steps: int) -> dict[str, object]:
 
 
 def narrow(row, case):
-    """Four responses with different scores for `multi`; every response for `scoring`; the pair as it is for HH."""
+    """Four responses with different scores for `multi`; 12 responses for scoring; the pair as it is for HH."""
     from dataclasses import replace
 
-    if case != "multi":
+    if case in SIZES:
         return row
+    if case.startswith("scoring"):
+        return replace(row, responses=row.responses[:12])
     different = {response.score: response for response in row.responses if response.text.strip()}
     few = sorted(different.values(), key=lambda r: r.source)[:4]
     return replace(row, responses=tuple(few)) if len(few) == 4 else None
 
 
 def sequences(table, i):
-    from trueup.data.branches import BranchRow
     import numpy as np
+
+    from trueup.data.branches import BranchRow
 
     return BranchRow(
         tokens=table.ids(i),
@@ -192,6 +204,7 @@ def common(request: dict, folder: Path) -> dict:
 
 def train_trueup(folder: Path, rows: list, request: dict) -> dict:
     from transformers import TrainingArguments
+
     from trueup.data.branches import join
     from trueup.data.templates import TextFormat
     from trueup.models.checkpoints import load_reward_model
@@ -210,7 +223,7 @@ def train_trueup(folder: Path, rows: list, request: dict) -> dict:
         train_dataset=trees,
         tokenizer=loaded.tokenizer,
         form=TextFormat(kind="chat", special_tokens=True, append_eos=True),
-        token_budget=request.get("token_budget", 16_384),
+        token_budget=request.get("token_budget", 2_048),
         callbacks=[clock.callback],
     )
     trainer.train()
@@ -251,6 +264,7 @@ def train_trl(folder: Path, rows: list, request: dict) -> dict:
 
 def score_trueup(folder: Path, rows: list, request: dict) -> dict:
     import torch
+
     from trueup.data.branches import join
     from trueup.models.checkpoints import load_reward_model
     from trueup.models.plan import cut
@@ -260,7 +274,7 @@ def score_trueup(folder: Path, rows: list, request: dict) -> dict:
     start = time.perf_counter()
     rewards = [None] * len(trees)
     with torch.inference_mode():
-        for part in cut(trees, budget=16_384, sharing=model.sharing):
+        for part in cut(trees, budget=4_096, sharing=model.sharing):
             chunk = [trees[i] for i in part]
             values = model(model.layout(chunk)).reward.split([len(tree.branch_lengths) for tree in chunk])
             for i, value in zip(part, values, strict=True):
@@ -355,11 +369,12 @@ def summarize_training(case: str, facts: dict, results: dict, floor: float, *, r
     }
 
 
-def run_scoring(options) -> dict:
+def run_scoring(case: str, options) -> dict:
     repeats = options.repeats or (1 if options.quick else 5)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        facts = prepare_case("scoring", folder, steps=15 if options.quick else 60)
+        prompts = 60 if case == "scoring" else 24
+        facts = prepare_case(case, folder, steps=(prompts // 2 if options.quick else prompts) // MULTI_STEP)
         request = {"task": "score", "folder": name, "threads": options.threads}
 
         def side(label):
@@ -370,7 +385,7 @@ def run_scoring(options) -> dict:
     ours, theirs = results["trueup"][0]["rewards"], results["padded"][0]["rewards"]
     worst = max(abs(a - b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True))
     return {
-        "case": "scoring",
+        "case": case,
         "ratio": harness.median([b / a for a, b in zip(seconds["trueup"], seconds["padded"], strict=True)]),
         "median_seconds": {name: harness.median(values) for name, values in seconds.items()},
         "peak_mib": {name: harness.median([r["peak_mib"] for r in runs]) for name, runs in results.items()},
@@ -378,7 +393,7 @@ def run_scoring(options) -> dict:
         "data": facts,
         "checks": [
             {
-                "name": "scoring: equal rewards",
+                "name": f"{case}: equal rewards",
                 "passed": worst < 1e-4,
                 "largest_difference": worst,
                 "tolerance": 1e-4,
@@ -389,8 +404,10 @@ def run_scoring(options) -> dict:
 
 def main() -> None:
     options = harness.arguments(__doc__)
-    cases = options.only or ["5m", "25m", "multi", "scoring"]
-    parts = [run_scoring(options) if case == "scoring" else run_training(case, options) for case in cases]
+    cases = options.only or list(SOURCES)
+    parts = [
+        run_scoring(case, options) if case.startswith("scoring") else run_training(case, options) for case in cases
+    ]
     harness.finish(
         {
             "benchmark": "reward_training",

@@ -49,9 +49,11 @@ FAMILIES = {
 }
 ENCODERS = {
     "bert": SIZES,
-    "roberta": SIZES | {"pad_token_id": 0, "max_position_embeddings": 514},
+    "roberta": SIZES | {"max_position_embeddings": 514},
     "distilbert": {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4, "initializer_range": 0.2},
-    "modernbert": SIZES | {"global_attn_every_n_layers": 2, "local_attention": 8, "initializer_cutoff_factor": 2.0},
+    "modernbert": SIZES
+    | {"global_attn_every_n_layers": 2, "local_attention": 8, "initializer_cutoff_factor": 2.0}
+    | dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0),
 }
 
 
@@ -116,7 +118,7 @@ def save_encoder(folder: Path, tokenizer: PreTrainedTokenizerFast, family: str) 
 
 def save_classifier(folder: Path, tokenizer: PreTrainedTokenizerFast, family: str = "llama", **changes: object) -> Path:
     """A random sequence classifier, as another library would have saved it."""
-    return save_base(folder, tokenizer, family, AutoModelForSequenceClassification, **changes)
+    return save_base(folder, tokenizer, family, AutoModelForSequenceClassification, **{"num_labels": 1} | changes)
 
 
 def make_checkpoint(
@@ -149,7 +151,6 @@ def plain_rewards(folder: Path, texts: list[str], *, special: bool, padded: bool
     rewards: list[float] = []
     for batch in batches:
         tokens = tokenizer(batch, return_tensors="pt", padding=padded, add_special_tokens=special, truncation=True)
-        tokens.pop("token_type_ids", None)
         with torch.no_grad():
             rewards += model(**tokens).logits[:, 0].tolist()
     return rewards

@@ -70,7 +70,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return _overview(words)
     _prepare_process()
     try:
-        return _run(verb, words[len(verb.words) :])
+        code = _run(verb, words[len(verb.words) :])
+        sys.stdout.flush()
+        return code
     except TrueupError as error:
         print(f"trueup: {error}", file=sys.stderr)
         return USER_ERROR
@@ -84,7 +86,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _overview(words: Sequence[str]) -> int:
-    asked = not words or words[0] in ("-h", "--help", "help")
+    asked = not words or any(word in ("-h", "--help", "help") for word in words)
     lines = [f"  trueup {' '.join(verb.words):<14} {verb.summary}" for verb in VERBS]
     text = "usage: trueup VERB [--config recipe.yaml] [--field value ...]\n\n" + "\n".join(lines)
     text += "\n\n`trueup VERB --help` lists a verb's fields, `--print_config` prints its whole recipe."

@@ -17,6 +17,8 @@ from trueup.errors import OutputError
 PARTIAL = ".partial"
 """Begins or ends the name of whatever is not finished; such a name is never read as a result."""
 
+_TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "iostream error", "inline_container.cc", "failed writing")
+
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
@@ -72,6 +74,13 @@ def move_into_place(source: Path, target: Path) -> None:
     _sync_folder(target.parent)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left unfinished in a folder; nobody else may be writing there."""
+    for pattern in (f"{PARTIAL}*", ".old-*"):
+        for path in folder.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def sync_tree(folder: Path) -> None:
     """Flush every file below a folder, and the folders, to the disk."""
     for path in folder.rglob("*"):
@@ -110,7 +119,8 @@ def output_errors(place: Path) -> Iterator[None]:
     except Exception as error:
         if not _is_failure_to_write(error):
             raise
-        raise OutputError(f"{place}: cannot be written ({_reason(error)}); {_cure(error)}") from error
+        reason, cure = _explain(error, place)
+        raise OutputError(f"{place}: cannot be written ({reason}); {cure}; earlier results are untouched") from error
 
 
 def _is_failure_to_write(error: Exception) -> bool:
@@ -118,19 +128,25 @@ def _is_failure_to_write(error: Exception) -> bool:
     if isinstance(error, (OSError, SafetensorError)):
         return True
     if isinstance(error, RuntimeError):
-        return "PytorchStreamWriter" in str(error) or "write" in str(error).lower()
+        return any(words in str(error) for words in _TORCH_CANNOT_WRITE)
     return type(error) is Exception and "os error" in str(error)
 
 
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0])
-
-
-def _cure(error: Exception) -> str:
+def _explain(error: Exception, place: Path) -> tuple[str, str]:
+    """What is wrong and what to do about it."""
     number = getattr(error, "errno", None) or next(map(int, re.findall(r"os error (\d+)", str(error))), None)
-    full = number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} or "PytorchStreamWriter" in str(error)
-    cure = "free some space or name another folder" if full else "name a place that can be written"
-    return f"{cure}; earlier results are untouched"
+    reason = str(getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0])
+    if isinstance(error, RuntimeError):
+        number = errno.ENOSPC
+        reason = os.strerror(number) if _is_full(place) else "torch could not write a file to its end"
+    if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return reason, "free some space or name another folder"
+    return reason, "name a place that can be written"
+
+
+def _is_full(place: Path) -> bool:
+    nearest = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
+    return shutil.disk_usage(nearest).free < 2**20
 
 
 def check_output(path: Path, *, folder: bool) -> None:
@@ -140,6 +156,8 @@ def check_output(path: Path, *, folder: bool) -> None:
         OutputError: A folder (or file) of that name cannot be made.
     """
     try:
+        if "\0" in str(path):
+            raise ValueError("embedded null byte")
         nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
     except (OSError, ValueError) as error:
         raise OutputError(f"{str(path)!r} is no valid file name ({error})") from error

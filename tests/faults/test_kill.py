@@ -12,6 +12,8 @@ from .conftest import Workshop
 from .processes import Outcome, Running, run
 
 SPEED = {"tokens_per_second", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
+THIS_PROCESS = SPEED | {"train_loss"}
+"""What describes the steps that one process took, not the run."""
 
 
 def weights(run_folder: Path) -> dict[str, bytes]:
@@ -21,9 +23,9 @@ def weights(run_folder: Path) -> dict[str, bytes]:
 
 
 def metrics(run_folder: Path) -> list[dict]:
-    """Everything logged but speeds."""
+    """Everything logged about the run."""
     lines = (run_folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in SPEED} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in THIS_PROCESS} for line in lines]
 
 
 def steps_logged(run_folder: Path) -> int:

@@ -66,7 +66,7 @@ def rewards_and_gradients(model, rows, sharing):
 def test_shared_equals_separate(name, sharing, monkeypatch):
     if sharing == "trees in pieces":
         sharing = "trees"
-        monkeypatch.setattr(attention, "_CALL_COST", 0)
+        monkeypatch.setattr(attention, "_CALL_COST", {True: 0, False: 0})
     model, rows = tiny(name), trees()
     if sharing == "mask":
         model.set_attn_implementation("eager" if name == "gemma2" else "sdpa")

@@ -1,5 +1,6 @@
 """Low-rank adapters of reward models: the head is always trained and saved with them."""
 
+import copy
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,22 @@ def with_lora(core: PreTrainedModel, lora: LoraConfig, *, fresh: Collection[str]
     Args:
         core: The base with its head.
         lora: Which layers are adapted, and how.
-        fresh: Names of modules outside the trunk, which are trained whole.
+        fresh: Names of the head's weights and of others that the base did not bring; their modules are trained whole.
     """
+    trunk = f"{core.base_model_prefix}."
+    whole = {key.rpartition(".")[0] if key.startswith(trunk) else key.partition(".")[0] for key in fresh}
+    lora = copy.deepcopy(lora)  # peft writes the layers it finds into it
     lora.task_type = TaskType.SEQ_CLS
-    lora.modules_to_save = sorted({*(lora.modules_to_save or ()), *fresh})
+    lora.modules_to_save = sorted({*(lora.modules_to_save or ()), *whole})
     base = core.config._name_or_path
     # A relative path would be lost as soon as another program starts in another folder.
     lora.base_model_name_or_path = str(Path(base).resolve()) if Path(base).is_dir() else base
     return get_peft_model(core, lora)
+
+
+def merge(adapted: PeftModel) -> PreTrainedModel:
+    """The base with the adapter's change worked into its weights, and the trained head."""
+    return adapted.merge_and_unload()
 
 
 def is_adapter(name: str | Path) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -21,7 +20,7 @@ from transformers import (
 from trueup.data.templates import TextFormat, infer_format
 from trueup.errors import CheckpointError
 from trueup.models import adapters
-from trueup.models.padding import ensure_pad_token
+from trueup.models.heads.reward import freeze_bias, init_head, prepare_core
 from trueup.models.reward import RewardModel, find_head
 
 logger = logging.getLogger(__name__)
@@ -57,8 +56,10 @@ def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> PreT
     """
     try:
         return AutoTokenizer.from_pretrained(str(name), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{name}: no tokenizer could be loaded; {_first_line(error)}") from error
+    except Exception as error:  # the library trips over damaged files in many ways, bare `Exception` among them
+        raise CheckpointError(
+            f"{name}: no tokenizer could be loaded, its files are missing or damaged ({_first_line(error)})"
+        ) from error
 
 
 def new_reward_model(
@@ -88,8 +89,16 @@ def new_reward_model(
     if lora and from_scratch:
         raise CheckpointError(f"{base}: an adapter needs a base with weights; leave out lora or from_scratch")
     _refuse_missing_folder(str(base))
+    if adapters.is_adapter(base):
+        raise CheckpointError(f"{base}: is an adapter; merge it into its base first, and train on from that")
     core, missing = _load_or_draw(str(base), dtype, from_scratch=from_scratch, trust_remote_code=trust_remote_code)
+    known = core.get_input_embeddings().num_embeddings
     prepare_core(core, tokenizer)
+    if lora and core.get_input_embeddings().num_embeddings > known + 1:
+        raise CheckpointError(
+            f"{base}: has no embeddings for {len(tokenizer) - known} of the tokenizer's tokens, and "
+            "an adapter cannot learn them; train without lora, or pass the model's own tokenizer"
+        )
     head = find_head(core)
     name = next(n for n, module in core.named_modules() if module is head)
     if f"{name}.weight" in missing:
@@ -98,10 +107,8 @@ def new_reward_model(
         logger.info("%s brings a reward head: it is kept", base)
     if lora is None:
         return RewardModel(core)
-    trunk = core.base_model_prefix
-    fresh = {name.split(".")[0], *(key.split(".")[0] for key in missing if not key.startswith(f"{trunk}."))}
-    adapted = adapters.with_lora(core, lora, fresh=fresh)
-    _freeze_bias(find_head(core))  # the trainable copy that the adapter made
+    adapted = adapters.with_lora(core, lora, fresh={f"{name}.weight", *missing})
+    freeze_bias(find_head(core))  # the trainable copy that the adapter made
     return RewardModel(adapted)
 
 
@@ -111,6 +118,10 @@ def _load_or_draw(
     """The base as a sequence classifier, and the names of weights that it did not bring."""
     options = {"num_labels": 1, "problem_type": "regression", "trust_remote_code": trust_remote_code}
     try:
+        found = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
+        classifies = any("ForSequenceClassification" in name for name in found.architectures or ())
+        if classifies and found.num_labels != 1 and not from_scratch:
+            raise ValueError(f"its head has {found.num_labels} outputs; a reward model has one")
         config = AutoConfig.from_pretrained(base, **options)
         if from_scratch:
             core = AutoModelForSequenceClassification.from_config(
@@ -127,6 +138,10 @@ def _load_or_draw(
                 trust_remote_code=trust_remote_code,
             )
             missing = set(info["missing_keys"])
+            # Masked language models are saved without the pooler that their classifiers have.
+            lost = [key for key in missing if key.startswith(f"{core.base_model_prefix}.") and "pooler" not in key]
+            if lost:
+                raise ValueError(f"its weights lack {', '.join(sorted(lost)[:3])}")
         find_head(core)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{base}: no model could be loaded; {_first_line(error)}") from error
@@ -137,35 +152,6 @@ def _refuse_missing_folder(name: str) -> None:
     """Say plainly that a folder is not there, instead of what a hub thinks of such a name."""
     if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise CheckpointError(f"{name}: there is no such folder; name a model's folder or a hub id")
-
-
-def prepare_core(core: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Explicit pad token, no dropout, no bias in the head, and a raw reward from every loader."""
-    ensure_pad_token(core, tokenizer)
-    core.config.problem_type = "regression"
-    for module in core.modules():
-        # Attention layers keep their own copy of the configured rate.
-        for name, value in vars(module).items():
-            if isinstance(value, float) and ("dropout" in name or (name == "p" and "Dropout" in type(module).__name__)):
-                setattr(module, name, 0.0)
-    for name, value in core.config.to_dict().items():
-        if isinstance(value, float) and ("dropout" in name or name.endswith("pdrop")):
-            setattr(core.config, name, 0.0)
-    _freeze_bias(find_head(core))
-
-
-def _freeze_bias(head: nn.Linear) -> None:
-    """A bias would take up all of a sum-to-zero penalty and change no preference."""
-    if head.bias is not None:
-        head.bias.data.zero_()
-        head.bias.requires_grad_(False)
-
-
-def init_head(head: nn.Linear, *, generator: torch.Generator) -> None:
-    """Draw the head's weights from N(0, 1/(d + 1)), so that their norm is about 1."""
-    with torch.no_grad():
-        values = torch.randn(head.weight.shape, generator=generator) / (head.in_features + 1) ** 0.5
-        head.weight.copy_(values)
 
 
 def save_reward_model(
@@ -190,10 +176,17 @@ def save_reward_model(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     inner = {name.removeprefix("pretrained."): tensor for name, tensor in state.items()} if state else None
-    model.pretrained.save_pretrained(folder, state_dict=inner, safe_serialization=True)
-    tokenizer.truncation_side = form.truncation_side
+    # An adapter leaves out embeddings, even those that grew: the only new row is the pad token's, which nothing reads.
+    options = {"save_embedding_layers": False} if isinstance(model.pretrained, PeftModel) else {}
+    model.pretrained.save_pretrained(folder, state_dict=inner, safe_serialization=True, **options)
+    settings: dict[str, Any] = {"truncation_side": form.truncation_side, "padding_side": "right"}
     if form.max_length:
-        tokenizer.model_max_length = form.max_length
+        settings["model_max_length"] = form.max_length
+    if model.causal:  # GPT-2 would embed another tokenizer's token types as if they were words
+        settings["model_input_names"] = ["input_ids", "attention_mask"]
+    for name, value in settings.items():
+        setattr(tokenizer, name, value)
+        tokenizer.init_kwargs[name] = value  # transformers saves only what it finds here
     tokenizer.save_pretrained(folder)
     side = {
         **provenance,
@@ -222,7 +215,6 @@ def load_reward_model(
     options = {"trust_remote_code": trust_remote_code, "dtype": dtype, "use_safetensors": True}
     try:
         core, info = _load_core(str(name), options)
-        find_head(core.get_base_model() if isinstance(core, PeftModel) else core)
     except CheckpointError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
@@ -235,6 +227,10 @@ def load_reward_model(
         raise
     _refuse_other_kinds(str(name), *info)
     inner = core.get_base_model() if isinstance(core, PeftModel) else core
+    try:
+        find_head(inner)
+    except TypeError as error:
+        raise CheckpointError(f"{name}: {error}; a reward model has one") from error
     tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
     side = _read_side_file(Path(name))
     model = RewardModel(core.to(device).eval())
@@ -261,8 +257,9 @@ def _load_core(name: str, options: Mapping[str, Any]) -> tuple[PreTrainedModel |
     if adapters.is_adapter(name):
         # Trained on a base in float32, whatever type the base was saved in.
         base, missing = adapters.load_base(name, {**options, "dtype": options["dtype"] or torch.float32})
+        _refuse_other_kinds(name, missing, set())
         prepare_core(base, load_tokenizer(name, trust_remote_code=options["trust_remote_code"]))
-        return PeftModel.from_pretrained(base, name), (missing, set())
+        return PeftModel.from_pretrained(base, name), (set(), set())
     core, info = AutoModelForSequenceClassification.from_pretrained(
         name, output_loading_info=True, **{**options, "dtype": options["dtype"] or "auto"}
     )

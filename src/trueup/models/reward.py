@@ -212,7 +212,8 @@ def check_sharing(model: RewardModel, rows: Sequence[BranchRow]) -> float:
     if model.sharing == "separate" or not rows:
         return 0.0
     text = model.config.get_text_config()
-    training, before = model.training, (model.sharing, model.sharing_reason, model.trim, text._attn_implementation)
+    training = model.pretrained.training
+    before = (model.sharing, model.sharing_reason, model.trim, text._attn_implementation)
     model.eval()
     try:
         shared, problem = model(model.layout(rows)).hidden, ""

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from trueup.data.rows import Row
 from trueup.data.selection import Selection
 from trueup.data.templates import TextFormat, infer_format
 from trueup.errors import DataError, MissingExtraError, RecipeError, TrueupError
-from trueup.files import cache_folder, move_into_place, output_errors, write_text
+from trueup.files import cache_folder, move_into_place, output_errors, remove_leftovers, write_text
 from trueup.models.checkpoints import load_tokenizer, new_reward_model
 from trueup.models.reward import RewardModel, check_sharing
 from trueup.objectives.reward.bsr import BatchSumToZero
@@ -83,6 +84,7 @@ def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = 
     if checkpoint is not None:
         known = provenance["data"]["fingerprint"]
         check_same_data(checkpoint, fingerprint=known, source=recipe.data.train)
+    bar = ProgressBar()
     trainer = RewardTrainer(
         model,
         _arguments(recipe, len(train)),
@@ -93,11 +95,20 @@ def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = 
         form=form,
         token_budget=recipe.token_budget,
         provenance=provenance,
-        callbacks=[MetricsFile(recipe.output / "metrics.jsonl"), ProgressBar(), *_early_stopping(recipe), *callbacks],
+        callbacks=[MetricsFile(recipe.output / "metrics.jsonl"), bar, *_early_stopping(recipe), *callbacks],
     )
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    _train(trainer, checkpoint, bar)
     metrics = trainer.evaluate() if "eval" in prepared else trainer.state.log_history[-1]
     return TrainedReward(_finish(recipe, trainer), metrics, dropped)
+
+
+def _train(trainer: RewardTrainer, checkpoint: Path | None, bar: ProgressBar) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        raise RecipeError("the GPU is out of memory; lower token_budget, which changes no number") from error
+    finally:
+        bar.close()
 
 
 def _read(recipe: TrainReward) -> dict[str, Any]:
@@ -228,12 +239,15 @@ def _early_stopping(recipe: TrainReward) -> list[TrainerCallback]:
 
 
 def _open_run(recipe: TrainReward) -> None:
+    with output_errors(recipe.output):
+        recipe.output.mkdir(parents=True, exist_ok=True)
+        if os.environ.get("RANK", "0") == "0":
+            remove_leftovers(recipe.output)
     path = recipe.output / "recipe.yaml"
     if recipe.resume and path.is_file():
         check_same_recipe(recipe, path)
-    with output_errors(recipe.output):
-        recipe.output.mkdir(parents=True, exist_ok=True)
-    write_text(path, dump(replace(recipe, resume=False)))
+    else:
+        write_text(path, dump(replace(recipe, resume=False)))
 
 
 def _provenance(recipe: TrainReward, rows: Sequence[Row], dropped: Mapping[str, int]) -> dict[str, Any]:
@@ -258,8 +272,11 @@ def _finish(recipe: TrainReward, trainer: RewardTrainer) -> Path:
     """Write the finished model beside the checkpoints, whole or not at all."""
     target, temporary = recipe.output / "model", recipe.output / ".partial-model"
     with output_errors(target):
-        trainer.save_model(str(temporary))
-        if trainer.is_world_process_zero():
-            move_into_place(temporary, target)
-        trainer.accelerator.wait_for_everyone()
+        try:
+            trainer.save_model(str(temporary))
+            if trainer.is_world_process_zero():
+                move_into_place(temporary, target)
+            trainer.accelerator.wait_for_everyone()
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return target

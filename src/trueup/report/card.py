@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from trueup.data.templates import TextFormat
 from trueup.files import write_text
 from trueup.measure.scored import Estimate
 from trueup.report.text import Cell, printable, shown
@@ -29,7 +30,8 @@ class CardFacts:
         data: Where the training data come from, in words.
         data_fingerprint: Hash of the training data.
         rows: Number of training pairs, 0 where unknown.
-        text_format: Facts about the text a score belongs to: template, BOS, EOS, truncation, maximum length.
+        form: How text becomes tokens, which decides the code that the card shows; a chat model's where unknown.
+        text_format: Further facts about the text a score belongs to.
         metrics: Measured values by name; estimates print their interval.
         caveats: What a user should know before trusting a score; one sentence each.
         recipe: The complete recipe as YAML text.
@@ -48,6 +50,7 @@ class CardFacts:
     data: str = ""
     data_fingerprint: str = ""
     rows: int = 0
+    form: TextFormat | None = None
     text_format: Mapping[str, Cell] = field(default_factory=dict)
     metrics: Mapping[str, Cell] = field(default_factory=dict)
     caveats: tuple[str, ...] = ()
@@ -70,9 +73,25 @@ def render_card(facts: CardFacts) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"plain": plain, "cell": _cell, "code": _code}
-    body = re.sub(r"\n{3,}", "\n\n", environment.get_template("card.md.jinja").render(facts=facts)).strip()
+    body = re.sub(
+        r"\n{3,}", "\n\n", environment.get_template("card.md.jinja").render(facts=facts, text=_text_facts(facts))
+    ).strip()
     parts = [f"---\n{_front_matter(facts)}---", body, *([_fenced(facts.recipe)] if facts.recipe else [])]
     return "\n\n".join(parts) + "\n"
+
+
+def _text_facts(facts: CardFacts) -> dict[str, Cell]:
+    """What the text format means, in words."""
+    form, known = facts.form, dict[str, Cell]()
+    if form is not None:
+        known = {
+            "Text": "turns, rendered by the chat template" if form.kind == "chat" else "prompt and response, joined",
+            "Special tokens of the tokenizer": "added" if form.special_tokens else "written by the template",
+            "EOS": "appended where the text does not end in it" if form.append_eos else "not appended",
+            "Longest sequence in tokens": form.max_length if form.max_length is not None else "no limit",
+            "Side that is cut": form.truncation_side,
+        }
+    return known | dict(facts.text_format)
 
 
 def write_card(facts: CardFacts, folder: str | Path) -> Path:

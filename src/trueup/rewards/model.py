@@ -54,7 +54,7 @@ class ModelReward:
         model = self.checkpoint.model.eval()
         order = sorted(range(len(rows)), key=lambda i: (rows[i].longest, i))
         check_sharing(model, [rows[i] for i in order[len(order) // 2 :][:2]])
-        starts = np.concatenate([[0], np.cumsum([len(group) for group in responses])])
+        starts = np.concatenate([[0], np.cumsum([len(group) for group in responses], dtype=int)])
         reward = np.full(starts[-1], np.nan)
         hidden: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
         for part in self._parts(rows, order):

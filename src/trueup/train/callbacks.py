@@ -68,6 +68,10 @@ class ProgressBar(TrainerCallback):
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """End the bar's line, so that what is printed next stands on its own."""
         if self.bar is not None:
             self.bar.close()
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from trueup.data.pairs import PairRule, pairs_of, ranking_of
-from trueup.data.rows import Row
+from trueup.data.rows import Pair, Row
 from trueup.data.selection import Dropped
 from trueup.data.templates import TextFormat
 from trueup.data.tokens import TokenTable, tokenize_rows
@@ -27,7 +28,7 @@ class Prepared:
 
     Args:
         dataset: The rows that remain.
-        dropped: Rows that are too long, each with its reason.
+        dropped: Rows that are too long, or whose responses have the same token ids, each with its reason.
         truncated: Rows that are cut to the maximum length instead.
     """
 
@@ -56,20 +57,33 @@ def prepare(
     too_long: Literal["drop", "truncate"] = "drop",
     cache: Path | None = None,
 ) -> Prepared:
-    """Tokenise rows and drop or cut those beyond the format's maximum length."""
+    """Tokenise rows; drop or cut those beyond the format's maximum length, and drop those left without a difference."""
     truncate = too_long == "truncate"
     table = tokenize_rows(rows, tokenizer=tokenizer, form=form, truncate=truncate, cache=cache)
     limit = form.max_length
     sizes = [int(table.prompt_length[i]) + max(table.lengths(i)) for i in range(len(table))]
-    beyond = [i for i, size in enumerate(sizes) if limit is not None and size > limit]
-    dropped = tuple(
-        Dropped("too long", rows[i].origin, rows[i].id, f"{sizes[i]} tokens, more than {limit}") for i in beyond
-    )
-    truncated = _cut_rows(table, limit) if truncate and limit is not None else 0
-    unwanted = set(beyond)
-    keep = [i for i in range(len(rows)) if i not in unwanted]
     wanted = [preferences_of(row, learn) for row in rows]
-    return Prepared(BranchDataset(rows, table, wanted, keep=keep), dropped, truncated)
+    dropped: dict[int, Dropped] = {}
+    for i, row in enumerate(rows):
+        if limit is not None and sizes[i] > limit:
+            dropped[i] = Dropped("too long", row.origin, row.id, f"{sizes[i]} tokens, more than {limit}")
+        elif _all_alike(table, i, wanted[i].pairs):
+            why = "cutting left no difference" if truncate and sizes[i] == limit else "they differ in text alone"
+            dropped[i] = Dropped("same tokens", row.origin, row.id, f"the responses have the same token ids: {why}")
+    truncated = _cut_rows(table, limit) if truncate and limit is not None else 0
+    keep = [i for i in range(len(rows)) if i not in dropped]
+    return Prepared(BranchDataset(rows, table, wanted, keep=keep), tuple(dropped.values()), truncated)
+
+
+def _all_alike(table: TokenTable, row: int, pairs: Sequence[Pair]) -> bool:
+    """Whether no pair of a row has two different sequences, so that nothing can be learned from it."""
+    lengths = table.lengths(row)
+    if any(lengths[chosen] != lengths[rejected] for chosen, rejected in pairs):
+        return False
+    ends = int(table.prompt_length[row]) + np.cumsum(lengths)
+    ids = table.ids(row)
+    branches = [ids[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    return bool(pairs) and all(np.array_equal(branches[chosen], branches[rejected]) for chosen, rejected in pairs)
 
 
 def _cut_rows(table: TokenTable, limit: int) -> int:

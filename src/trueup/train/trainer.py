@@ -1,13 +1,15 @@
 """The trainer of reward models: transformers' loop around our own step."""
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
@@ -66,6 +68,7 @@ class RewardTrainer(SavingTrainer):
         self.tokenizer, self.provenance = tokenizer, dict(provenance or {})
         self._tally, self._tokens = Tally(), 0
         self._started: float | None = None
+        self._step: Step | None = None
         prepare_for_devices(model, args)
         super().__init__(
             model=model,
@@ -111,6 +114,7 @@ class RewardTrainer(SavingTrainer):
             self._started = time.perf_counter()
         model.train()
         step, parts = self._plan(inputs["rows"])
+        self._step = step
         stats = self._statistics(model, step, parts)
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
         for number, part in enumerate(parts):
@@ -123,7 +127,7 @@ class RewardTrainer(SavingTrainer):
                 # Gradients are averaged over devices; the step's loss is a sum over them.
                 self.accelerator.backward(loss * self.accelerator.num_processes)
             observe(self._tally, batch, layout)
-            self._stop_if_not_finite(step, part, loss, branches)
+            self._stop_if_not_finite(step, [(part, branches)], loss)
             total += loss.detach()
         self._tokens += sum(row.size for row in step.rows)
         self.state.num_input_tokens_seen += sum(
@@ -144,7 +148,10 @@ class RewardTrainer(SavingTrainer):
         device = self.args.device
         # An adapter's dropout must draw the same in both passes, or the sums would be those of another model.
         with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            return self._sums(step, [(part, self._forward(model, step, part)[1]) for part in parts])
+            passes = [(part, self._forward(model, step, part)[1]) for part in parts]
+            # Here, since a coupled loss would be NaN in every part, whichever row is to blame.
+            self._stop_if_not_finite(step, passes, torch.cat([one.reward for _, one in passes]).sum())
+            return self._sums(step, passes)
 
     def _sums(self, step: Step, passes: Sequence[tuple[Part, Branches]]) -> list[Any]:
         return list(statistics(step, self.terms, passes, add=self._sum_over_devices))
@@ -164,18 +171,31 @@ class RewardTrainer(SavingTrainer):
             return tensor
         return self.accelerator.reduce(tensor.to(self.args.device), "sum")
 
-    def _stop_if_not_finite(self, step: Step, part: Part, loss: Tensor, branches: Branches) -> None:
+    def _stop_if_not_finite(self, step: Step, passes: Sequence[tuple[Part, Branches]], loss: Tensor) -> None:
         """Save the rows behind a NaN or an infinity and stop, before the optimiser takes a step."""
         if bool(torch.isfinite(loss)):
             return
-        bad_branch = ~torch.isfinite(branches.reward.detach()).cpu()
-        counts = [len(step.rows[i].branch_lengths) for i in part]
-        bad = [i for i, piece in zip(part, bad_branch.split(counts), strict=True) if piece.any()] or list(part)  # type: ignore[no-untyped-call]
-        lines = [json.dumps(self._describe(step.rows[i].index)) for i in bad]
+        bad: list[int] = []
+        for part, branches in passes:
+            counts = [len(step.rows[i].branch_lengths) for i in part]
+            ends = np.cumsum(counts, dtype=np.int64)
+            finite = torch.isfinite(branches.reward.detach()).cpu().numpy()
+            bad += [i for i, end, count in zip(part, ends, counts, strict=True) if not finite[end - count : end].all()]
+        self._stop(step, bad or [i for part, _ in passes for i in part], f"the loss is {loss.item()}")
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Stop, too, where a finite loss has a gradient that is not: backward passes can overflow on their own."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        if self._step is not None and not math.isfinite(norm):
+            self._stop(self._step, range(len(self._step.rows)), f"the loss is finite but its gradient is {float(norm)}")
+        return norm
+
+    def _stop(self, step: Step, rows: Sequence[int], found: str) -> NoReturn:
+        lines = [json.dumps(self._describe(step.rows[i].index)) for i in rows]
         path = Path(self.args.output_dir) / OFFENDERS
         write_text(path, "".join(line + "\n" for line in lines))
         raise NonFiniteError(
-            f"the loss is {loss.item()} at step {self.state.global_step + 1}; {len(bad)} offending rows are in {path}; "
+            f"{found} at step {self.state.global_step + 1}; {len(rows)} offending rows are in {path}; "
             "lower the learning rate, or inspect these rows"
         )
 

@@ -1,0 +1,134 @@
+"""Seed means, paired differences, checks and verdicts of `bsr_four_shifts.py`."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from four_shifts_plan import LAMBDAS, METHODS, MINILM, TRACE_EPOCHS, Plan, Run
+
+from trueup.measure.bootstrap import Resampling, mean, paired_difference
+from trueup.measure.scored import Estimate
+
+RESAMPLING = Resampling(resamples=5000)
+OUTSIDE = ("prompt_disjoint", "response_disjoint", "mutual_disjoint")
+BASES = {"decoder": Run(), "minilm": MINILM}
+SHRINK = ("BT", *(f"BSR {value:g}" for value in LAMBDAS))
+TOLERANCE = 0.03
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of a run: a metric, averaged over splits, after the last or the best epoch or after a given one."""
+
+    metric: str
+    splits: tuple[str, ...] = OUTSIDE
+    when: str = "last"
+
+    def of(self, result: Mapping[str, Any]) -> float:
+        """The run's value; NaN where it was not measured."""
+        epochs = result["epochs"]
+        table = result["best"] if self.when == "best" else epochs.get(self.when, {})
+        if self.when == "last":
+            table = epochs[max(epochs, key=int)]
+        if self.metric == "best_epoch":
+            return float(result["best_epoch"])
+        if self.metric == "head_norm":
+            return float(table.get("head_norm", np.nan))
+        if self.metric in ("norm_shift", "rank_change"):
+            return float(np.mean([_against_train(table, split, self.metric) for split in self.splits]))
+        return float(np.mean([_one(table.get(split, {}), self.metric) for split in self.splits]))
+
+
+def _against_train(table: Mapping[str, Any], split: str, metric: str) -> float:
+    """How far a split lies from the training split: shift of the mean norm in its std, or change of effective rank."""
+    here, train = table.get(split, {}), table.get("train", {})
+    if metric == "rank_change":
+        return abs(_one(here, "effective_rank") - _one(train, "effective_rank"))
+    return abs(_one(here, "norm_mean") - _one(train, "norm_mean")) / _one(train, "norm_std")
+
+
+def _one(table: Mapping[str, float], metric: str) -> float:
+    if metric == "abs_mean":
+        return abs(table.get("reward_mean", np.nan))
+    if metric in ("norm_cv", "raw_norm_cv"):
+        name = metric.removesuffix("_cv")
+        return table.get(f"{name}_std", np.nan) / table.get(f"{name}_mean", np.nan)
+    return table.get(metric, np.nan)
+
+
+@dataclass(frozen=True)
+class Results:
+    """All stored runs, and how many seeds each part of the plan has."""
+
+    by_key: Mapping[str, Mapping[str, Any]]
+    seeds: Mapping[str, int]
+
+    def values(self, run: Run, measure: Measure, seeds: int) -> np.ndarray:
+        """One value for each seed, NaN for runs that are not there."""
+        runs = [self.by_key.get(replace(run, seed=seed).key) for seed in range(seeds)]
+        return np.array([np.nan if result is None else measure.of(result) for result in runs])
+
+    def level(self, run: Run, measure: Measure, seeds: int) -> Estimate:
+        """Mean over seeds, with its interval."""
+        return mean(self.values(run, measure, seeds), resampling=RESAMPLING)
+
+    def gain(self, run: Run, against: Run, measure: Measure, seeds: int) -> Estimate:
+        """Paired difference over seeds, `run` minus `against`."""
+        return paired_difference(
+            self.values(against, measure, seeds), self.values(run, measure, seeds), resampling=RESAMPLING
+        )
+
+
+def method_run(base: Run, name: str) -> Run:
+    """The base run under a row of the main table."""
+    return replace(base, **METHODS[name])
+
+
+def shrink_checks(results: Results, plan: Plan) -> list[dict[str, Any]]:
+    """Reward spread and size of the mean reward must fall as lambda rises, in the mean over seeds."""
+    checks = []
+    for model, base in BASES.items():
+        if not plan.parts[model]:
+            continue
+        for metric, words in (("reward_std", "reward spread"), ("abs_mean", "|mean reward|")):
+            for split in ("train", "in_domain", "mutual_disjoint"):
+                measure = Measure(metric, (split,))
+                values = [
+                    float(np.nanmean(results.values(method_run(base, name), measure, plan.seeds[model])))
+                    for name in SHRINK
+                ]
+                checks.append(
+                    {
+                        "name": f"{model}: {words} on {split} shrinks with lambda",
+                        "passed": shrinks(values),
+                        "values": dict(zip(("0", *map(str, LAMBDAS)), values, strict=True)),
+                    }
+                )
+    return checks
+
+
+def shrinks(values: Sequence[float], *, tolerance: float = TOLERANCE) -> bool:
+    """Whether each value is below the one before, up to a tolerance relative to the first, and the last well below."""
+    slack = tolerance * values[0]
+    steps = all(later <= earlier + slack for earlier, later in itertools.pairwise(values))
+    return bool(steps and values[-1] < 0.5 * values[0])
+
+
+def verdict(difference: Estimate, *, claimed: int) -> str:
+    """What a paired difference says of a claim about its sign."""
+    low, high = sorted((claimed * difference.low, claimed * difference.high))
+    if not np.isfinite(low):
+        return "not measured"
+    return "reproduced" if low > 0 else "contradicted" if high < 0 else "not at this scale"
+
+
+def trace_run(name: str) -> Run:
+    """The long decoder run of a method."""
+    return replace(Run(), trace=True, epochs=TRACE_EPOCHS[-1], **METHODS[name])
+
+
+def as_list(estimate: Estimate, digits: int = 4) -> list[float | None]:
+    """Value, low and high for JSON; None where undefined."""
+    return [round(x, digits) if np.isfinite(x) else None for x in (estimate.value, estimate.low, estimate.high)]
