@@ -53,6 +53,8 @@ def signed(estimate: Estimate, digits: int = 3) -> str:
     """A difference with its interval."""
     if not np.isfinite(estimate.value):
         return "-"
+    if not np.isfinite(estimate.low):
+        return f"{estimate.value:+.{digits}f}".replace("-", "−")
     value, low, high = (f"{x:+.{digits}f}".replace("-", "−") for x in (estimate.value, estimate.low, estimate.high))
     return f"{value} [{low}, {high}]"
 
@@ -84,9 +86,7 @@ def head_norm(evidence: Evidence) -> Iterator[Finding]:
     for model, run, part in (("decoder", trace_run("BT"), "trace"), ("minilm", MINILM, "minilm")):
         if evidence.plan.parts[part]:
             change = evidence.growth(run, "head_norm", evidence.plan.seeds[part])
-            near = max(abs(change.low), abs(change.high)) < 0.1
-            far = min(abs(change.low), abs(change.high)) > 0.1 and change.low * change.high > 0
-            word = "reproduced" if near else "contradicted" if far else "not resolved"
+            word = same(change, within=0.1)
             yield Finding("The head's norm stays near 1 (within 0.1)", NAMES[model], f"change {signed(change)}", word)
 
 
@@ -124,10 +124,20 @@ def in_domain_tie(evidence: Evidence) -> Iterator[Finding]:
     for model, _, _ in evidence.models():
         for name in STRENGTHS:
             gain = evidence.gain(model, name, Measure("accuracy", ("in_domain",)))
-            tied = max(abs(gain.low), abs(gain.high)) < TIE
-            word = "reproduced" if tied else "not resolved" if gain.low <= 0 <= gain.high else "contradicted"
             claim = f"In-domain accuracy of BSR and BT is the same (within {TIE})"
-            yield Finding(claim, f"{NAMES[model]}, λ {name[4:]}", signed(gain), word)
+            yield Finding(claim, f"{NAMES[model]}, λ {name[4:]}", signed(gain), same(gain, within=TIE))
+
+
+def same(difference: Estimate, *, within: float) -> str:
+    """What a difference says of a claim that there is none."""
+    low, high = difference.low, difference.high
+    if not np.isfinite(low):
+        return "not measured"
+    if max(abs(low), abs(high)) < within:
+        return "reproduced"
+    if low <= 0 <= high:
+        return "not resolved"
+    return "contradicted (higher)" if low > 0 else "contradicted (lower)"
 
 
 def other_losses(evidence: Evidence) -> Iterator[Finding]:
@@ -157,7 +167,8 @@ def over_fitting(evidence: Evidence) -> Iterator[Finding]:
             if expected == "rises":
                 word = verdict(change, claimed=1)
             else:
-                word = "contradicted" if change.low > 0 else "reproduced"
+                word = {"reproduced": "contradicted"}.get(verdict(change, claimed=1), "reproduced")
+                word = word if np.isfinite(change.low) else "not measured"
             claim = f"Over-optimisation of BT past the best epoch: {what} {expected}"
             yield Finding(claim, NAMES[model], signed(change), word)
 

@@ -7,6 +7,7 @@ from typing import Any
 import four_shifts_data as data
 import numpy as np
 import torch
+import torch.nn.functional as F
 from four_shifts_plan import Run
 from torch import Tensor, nn
 
@@ -29,7 +30,7 @@ def minilm(run: Run, tokenizer: Any, generator: torch.Generator) -> RewardModel:
         trunk.pooler = FirstState()
     lower = Lower(trunk.embeddings, trunk.encoder.layer[:FROZEN])
     trunk.embeddings = StoredStates(lower, stored_states())
-    trunk.encoder.layer = trunk.encoder.layer[FROZEN:]
+    trunk.encoder.layer = nn.ModuleList([FirstTokenLayer(trunk.encoder.layer[FROZEN])])
     return model
 
 
@@ -44,6 +45,26 @@ class FirstState(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         return states[:, 0]
+
+
+class FirstTokenLayer(nn.Module):
+    """BERT's top layer for the one token that is read: the same value, at a sixth of the work."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
+        attend, first = self.layer.attention.self, states[:, :1]
+        split = (*states.shape[:1], -1, attend.num_attention_heads, attend.attention_head_size)
+        query, key, value = (
+            project(read).view(split).transpose(1, 2)
+            for project, read in ((attend.query, first), (attend.key, states), (attend.value, states))
+        )
+        seen = None if attention_mask is None else attention_mask[:, :, :1]
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        out = self.layer.attention.output(mixed.transpose(1, 2).flatten(2), first)
+        return self.layer.output(self.layer.intermediate(out), out)
 
 
 class Lower(nn.Module):
@@ -97,7 +118,7 @@ def encode(model: RewardModel, rows: Sequence[BranchRow]) -> Branches:
 
 
 def _part(model: RewardModel, sequences: Sequence[BranchRow]) -> tuple[Tensor, Tensor, Tensor]:
-    norm = model.core.bert.encoder.layer[-1].output.LayerNorm
+    norm = model.core.bert.encoder.layer[-1].layer.output.LayerNorm
     seen: list[Tensor] = []
     handle = norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:

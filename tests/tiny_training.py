@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tiny_models import ENCODERS, FAMILIES, make_tokenizer
 from transformers import AutoConfig, AutoModelForSequenceClassification, TrainingArguments
 
+from tiny_models import ENCODERS, FAMILIES, make_tokenizer
 from trueup.data.branches import BranchRow, join
 from trueup.data.rows import Origin, Response, Row
 from trueup.data.templates import TextFormat
@@ -69,7 +69,14 @@ def arguments(folder: Path, **changes: object) -> TrainingArguments:
 
 
 def make_trainer(
-    folder: Path, model: RewardModel | None = None, *, rows=None, terms=None, budget: int = 200, evaluation=None, **changes
+    folder: Path,
+    model: RewardModel | None = None,
+    *,
+    rows=None,
+    terms=None,
+    budget: int = 200,
+    evaluation=None,
+    **changes,
 ) -> RewardTrainer:
     """A trainer of a tiny model on random rows."""
     return RewardTrainer(

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from trueup.recipes.data_split import DataSplit, data_split
     from trueup.recipes.demo import Demo, demo
     from trueup.recipes.score import Score, score
-    from trueup.recipes.train_reward import LoraRecipe, TrainReward, train_reward
+    from trueup.recipes.train_reward import train_reward
+    from trueup.recipes.train_settings import LoraRecipe, TrainReward
     from trueup.rewards.load import load_reward
 
 _PLACES = {
@@ -50,7 +51,8 @@ _PLACES = {
     "trueup.recipes.data_split": ("DataSplit", "data_split"),
     "trueup.recipes.demo": ("Demo", "demo"),
     "trueup.recipes.score": ("Score", "score"),
-    "trueup.recipes.train_reward": ("LoraRecipe", "TrainReward", "train_reward"),
+    "trueup.recipes.train_reward": ("train_reward",),
+    "trueup.recipes.train_settings": ("LoraRecipe", "TrainReward"),
     "trueup.rewards.load": ("load_reward",),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}

@@ -13,16 +13,30 @@ import yaml
 from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
 from safetensors.torch import load_file
+
 from tiny_models import make_tokenizer, save_base
 from tiny_training import arguments, largest_difference, tiny_reward_model
-
 from trueup.objectives.reward.bsr import BatchSumToZero
 from trueup.recipes.config import dump
 from trueup.recipes.data import DataRecipe
 from trueup.recipes.train_reward import TrainReward, train_reward
 from trueup.train.devices import prepare_for_devices
 
-WORDS = "apples pears plums Paris France capital egg boil water name three what how".split()
+WORDS = [
+    "apples",
+    "pears",
+    "plums",
+    "Paris",
+    "France",
+    "capital",
+    "egg",
+    "boil",
+    "water",
+    "name",
+    "three",
+    "what",
+    "how",
+]
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import largest_difference
 from transformers import AutoModelForSequenceClassification
+
+from tiny_training import largest_difference
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import worker

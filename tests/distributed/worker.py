@@ -9,11 +9,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tiny_training import make_trainer, random_rows, tiny_reward_model  # noqa: E402
-from transformers import EarlyStoppingCallback, TrainerCallback  # noqa: E402
+from transformers import EarlyStoppingCallback, TrainerCallback
 
-from trueup.objectives.reward.bradley_terry import BradleyTerry  # noqa: E402
-from trueup.objectives.reward.bsr import BatchSumToZero  # noqa: E402
+from tiny_training import make_trainer, random_rows, tiny_reward_model
+from trueup.objectives.reward.bradley_terry import BradleyTerry
+from trueup.objectives.reward.bsr import BatchSumToZero
 
 STEP_ROWS = 8
 TERMS = [BradleyTerry(), BatchSumToZero(coefficient=0.1, group_size=5), BatchSumToZero(coefficient=0.01)]

@@ -1,7 +1,6 @@
 """A workshop of tiny models and data for all faults."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from .making import make_model, make_records, make_scored, write_jsonl  # noqa: E402
-from .processes import Outcome, run  # noqa: E402
+from .making import make_model, make_records, make_scored, write_jsonl
+from .processes import Outcome, run
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,5 @@ def finished(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "default-cache"))
-    yield

@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_training import largest_difference, make_trainer, random_rows, step_once, tiny_reward_model
 
+from tiny_training import largest_difference, make_trainer, random_rows, step_once, tiny_reward_model
 from trueup.models.plan import cut
 from trueup.objectives import REWARD_OBJECTIVES, REWARD_REGULARIZERS
 from trueup.objectives.reward.bradley_terry import BradleyTerry

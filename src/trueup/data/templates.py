@@ -145,6 +145,19 @@ def render(prompt: Prompt, response: str, *, tokenizer: PreTrainedTokenizerBase,
         ) from error
 
 
+def render_row(row: Row, *, tokenizer: PreTrainedTokenizerBase, form: TextFormat) -> list[str]:
+    """Texts of a row's prompt with each response.
+
+    Raises:
+        DataError: The row cannot be rendered; it is named.
+    """
+    try:
+        return [render(row.prompt, response.text, tokenizer=tokenizer, form=form) for response in row.responses]
+    except DataError as error:
+        file, number = row.origin.file, row.origin.row
+        raise DataError(error.found, file=file, row=number, expected=error.expected, cure=error.cure) from error
+
+
 def encode(
     texts: Sequence[str], *, tokenizer: PreTrainedTokenizerBase, form: TextFormat, truncate: bool
 ) -> list[list[int]]:

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from trueup.data.branches import shared_prefix
 from trueup.data.rows import Row
-from trueup.data.templates import TextFormat, encode, render
+from trueup.data.templates import TextFormat, encode, render_row
 from trueup.files import sync_tree
 
 logger = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ def _fold_chunk(
     rows: Sequence[Row], *, tokenizer: PreTrainedTokenizerBase, form: TextFormat, truncate: bool
 ) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
     """Flat ids, row sizes, prompt lengths, branch counts and branch lengths of a few rows."""
-    texts = [render(row.prompt, r.text, tokenizer=tokenizer, form=form) for row in rows for r in row.responses]
+    texts = [text for row in rows for text in render_row(row, tokenizer=tokenizer, form=form)]
     encoded = iter(encode(texts, tokenizer=tokenizer, form=form, truncate=truncate))
     ids: list[int] = []
     sizes, prompts, counts, lengths = [], [], [], []

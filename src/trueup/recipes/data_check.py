@@ -9,7 +9,7 @@ from trueup.data.branches import shared_prefix
 from trueup.data.checks import DataReport, check_rows
 from trueup.data.formats import read_rows
 from trueup.data.rows import Row
-from trueup.data.templates import encode, infer_format, render
+from trueup.data.templates import encode, infer_format, render_row
 from trueup.errors import RecipeError
 from trueup.files import check_output, write_text
 from trueup.models.checkpoints import load_tokenizer
@@ -89,7 +89,7 @@ class _TokenLengths:
         self.form = infer_format(rows, self.tokenizer, max_length=None, kind=recipe.text_format)
 
     def __call__(self, row: Row) -> list[int]:
-        texts = [render(row.prompt, r.text, tokenizer=self.tokenizer, form=self.form) for r in row.responses]
+        texts = render_row(row, tokenizer=self.tokenizer, form=self.form)
         encoded = encode(texts, tokenizer=self.tokenizer, form=self.form, truncate=False)
         shared = shared_prefix(encoded)
         return [shared, *(len(ids) - shared for ids in encoded)]
