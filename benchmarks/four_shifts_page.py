@@ -127,6 +127,14 @@ def when_it_helps(writer: Writer, evidence: Evidence, figures: Mapping[str, str]
         )
     if plan.parts["minilm_map"]:
         parts.append(writer.map_rows(MINILM_MAP, MINILM, plan.seeds["minilm_map"]) + "\n")
+    if plan.parts["map"]:
+        parts.append(
+            "How far norms (of the head input) and rewards spread after the last epoch, training → mutual-disjoint:\n\n"
+            + writer.dispersion(MAP, Run(), plan.seeds["map"])
+            + "\n\n"
+            + writer.dispersion(MINILM_MAP, MINILM, plan.seeds["minilm_map"])
+            + "\n"
+        )
     parts.append(picture(figures, "map", "BSR minus BT under each condition, after the last epoch"))
     if plan.parts["trace"]:
         parts.append(

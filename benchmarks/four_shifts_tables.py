@@ -34,7 +34,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def figure_of(value: float, digits: int = 3) -> str:
     """A number, or a dash where it is undefined."""
-    return f"{value:.{digits}f}".replace("-", "−") if np.isfinite(value) else "-"
+    if not np.isfinite(value):
+        return "-"
+    tiny = value != 0 and abs(value) < 0.5 * 10**-digits
+    return (f"{value:.1g}" if tiny else f"{value:.{digits}f}").replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class Writer:
         columns: dict[str, tuple[Measure, int]] = {
             "in-domain accuracy": (Measure("accuracy", ("in_domain",)), 3),
             **{words: (Measure("tau", (split,)), 3) for split, words in SHORT.items()},
-            "mean reward, in-domain": (Measure("reward_mean", ("in_domain",)), 2),
+            "|mean reward|, train": (Measure("abs_mean", ("train",)), 2),
+            "|mean reward|, mutual": (Measure("abs_mean", ("mutual_disjoint",)), 2),
+            "reward std, train": (Measure("reward_std", ("train",)), 2),
             "reward std, in-domain": (Measure("reward_std", ("in_domain",)), 2),
             "reward std, mutual": (Measure("reward_std", ("mutual_disjoint",)), 2),
             "best epoch": (Measure("best_epoch"), 1),
@@ -66,14 +71,13 @@ class Writer:
     def norms(self, model: str) -> str:
         """Norms in training and on unseen data, where the head reads and before the final norm."""
         columns = {
-            f"{what}, {split.split('_')[0]}": (Measure(f"{prefix}norm_{kind}", (split,)), 3)
+            f"{place}: {what}, {split.split('_')[0]}": (Measure(f"{prefix}norm_{kind}", (split,)), digits)
             for prefix, place in (("", "head input"), ("raw_", "before norm"))
-            for kind, what in (("mean", f"{place}: mean"), ("std", f"{place}: std"))
+            for kind, what, digits in (("mean", "mean", 2), ("cv", "std / mean", 4))
             for split in ("train", "mutual_disjoint")
         }
-        return self._level_table(
-            model, columns | {"effective rank, mutual": (Measure("effective_rank", ("mutual_disjoint",)), 1)}
-        )
+        columns["effective rank, mutual"] = (Measure("effective_rank", ("mutual_disjoint",)), 1)
+        return self._level_table(model, columns)
 
     def _level_table(self, model: str, columns: Mapping[str, tuple[Measure, int]]) -> str:
         rows, seeds = [], self.evidence.plan.seeds[model]
@@ -106,6 +110,7 @@ class Writer:
         results, seeds, rows = self.evidence.results, self.evidence.plan.seeds[model], []
         columns = {
             "reward std, in-domain": (Measure("reward_std", ("in_domain",)), 2),
+            "train accuracy": (Measure("accuracy", ("train",)), 3),
             "in-domain accuracy": (Measure("accuracy", ("in_domain",)), 3),
             "τ, last epoch": (Measure("tau"), 3),
             "τ, best epoch": (Measure("tau", when="best"), 3),
@@ -154,6 +159,23 @@ class Writer:
             rows.append([name, *cells])
         gains = [f"{method}, {when}" for when in ("last epoch", "best epoch") for method in MAP_METHODS[1:]]
         return table(["condition", "BT: τ, last", "BT: τ, best", "BT: best epoch", *gains], rows)
+
+    def dispersion(self, points: Mapping[str, Mapping[str, Any]], base: Run, seeds: int) -> str:
+        """How far norms and rewards spread under each condition, with BT and with the strongest BSR."""
+        rows, methods = [], ("BT", MAP_METHODS[-1])
+        for name, change in points.items():
+            cells = []
+            for metric, digits in (("norm_cv", 4), ("reward_std", 2)):
+                for method in methods:
+                    run = replace(base, **(dict(change) | dict(METHODS[method])))
+                    levels = [
+                        figure_of(self.evidence.results.level(run, Measure(metric, (split,)), seeds).value, digits)
+                        for split in ("train", "mutual_disjoint")
+                    ]
+                    cells.append(" → ".join(levels))
+            rows.append([name, *cells])
+        heads = [f"{words}, {method}" for words in ("norm std / mean", "reward std") for method in methods]
+        return table(["condition", *heads], rows)
 
     def epochs(self) -> str:
         """Gain by number of epochs, on the long runs."""

@@ -314,8 +314,8 @@ def floor_seconds(facts: dict, steps: int) -> float:
 
 def run_training(case: str, options) -> dict:
     step = MULTI_STEP if case == "multi" else HH_STEP
-    steps = (6 if options.quick else 12) if case != "25m" else (4 if options.quick else 8)
-    repeats = options.repeats or (1 if options.quick else 5)
+    steps = 4 if options.quick else 6 if case == "25m" else 10
+    repeats = options.repeats or (1 if options.quick else 3)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         facts = prepare_case(case, folder, steps=steps)
@@ -370,7 +370,7 @@ def summarize_training(case: str, facts: dict, results: dict, floor: float, *, r
 
 
 def run_scoring(case: str, options) -> dict:
-    repeats = options.repeats or (1 if options.quick else 5)
+    repeats = options.repeats or (1 if options.quick else 3)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prompts = 60 if case == "scoring" else 24

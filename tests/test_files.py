@@ -2,9 +2,10 @@ import errno
 import os
 
 import pytest
+from safetensors import SafetensorError
 
 from trueup.errors import OutputError
-from trueup.files import atomic_write
+from trueup.files import atomic_write, check_output, move_into_place, output_errors, remove_leftovers, write_text
 
 
 def test_content_appears_whole_and_alone(tmp_path):
@@ -59,3 +60,59 @@ def test_ordinary_permissions_and_links_are_kept(tmp_path):
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_bytes() == b"x"
     assert (tmp_path / "target").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_text_is_utf8_even_where_a_file_name_is_not(tmp_path):
+    assert write_text(tmp_path / "a" / "f", "naïve \udcff") == tmp_path / "a" / "f"
+    assert (tmp_path / "a" / "f").read_bytes() == "naïve ".encode() + b"\\udcff"
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / name / "inner").mkdir(parents=True)
+        (tmp_path / name / "inner" / name).write_text(name)
+    move_into_place(tmp_path / "new", tmp_path / "old")
+    assert os.listdir(tmp_path) == ["old"]
+    assert os.listdir(tmp_path / "old" / "inner") == ["new"]
+
+
+def test_leftovers_alone_are_removed(tmp_path):
+    for name in (".partial", ".partial-model", ".old-model", "model", ".hidden"):
+        (tmp_path / name / "inner").mkdir(parents=True)
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".hidden", "model"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
+        RuntimeError("basic_ios::clear: iostream error"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        Exception("No space left on device (os error 28)"),
+    ],
+)
+def test_words_of_libraries_for_a_full_disk(tmp_path, error):
+    with pytest.raises(OutputError, match="free some space") as raised, output_errors(tmp_path / "x"):
+        raise error
+    assert str(raised.value).startswith(f"{tmp_path / 'x'}: cannot be written (")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error"), ValueError("write"), Exception("mine"), KeyError("k")])
+def test_other_errors_pass_through(tmp_path, error):
+    with pytest.raises(type(error)) as raised, output_errors(tmp_path):
+        raise error
+    assert raised.value is error
+
+
+def test_output_is_checked_before_long_work(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder").mkdir()
+    check_output(tmp_path / "new" / "deep", folder=True)
+    check_output(tmp_path / "folder", folder=True)
+    check_output(tmp_path / "file", folder=False)
+    for path, folder in (("file", True), ("folder", False), ("file/below", True), ("x" * 300, False), ("nul\0", True)):
+        with pytest.raises(OutputError):
+            check_output(tmp_path / path, folder=folder)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]

@@ -1,7 +1,7 @@
 """trueup: robust reward models, and measurements of how far a proxy can be trusted.
 
-Every verb of the command line is a function here that takes a recipe. Names are loaded when they are first used, so that
-importing trueup costs nothing.
+Every verb of the command line is a function here that takes a recipe. Names are loaded when they are first used, so
+that importing trueup costs nothing.
 """
 
 import importlib

@@ -22,7 +22,7 @@ from trueup.recipes.data import DataRecipe
 from trueup.recipes.train_reward import TrainReward, train_reward
 from trueup.train.devices import prepare_for_devices
 
-WORDS = [
+WORDS = ("apples", "pears", "plums", "Paris", "France", "capital", "egg", "boil", "water", "name", "three")
     "apples",
     "pears",
     "plums",

@@ -96,8 +96,8 @@ def test_all_rows_too_long(workshop: Workshop, tmp_path: Path) -> None:
 
 def test_turns_that_the_template_refuses(workshop: Workshop, tmp_path: Path) -> None:
     """As templates do that know no system turns."""
-    template = """{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system turns') }}{% endif %}
-        {{ m['content'] }}{% endfor %}"""
+    refusal = "{% if m['role'] == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+    template = "{% for m in messages %}" + refusal + "{{ m['content'] }}{% endfor %}"
     tokenizer = AutoTokenizer.from_pretrained(workshop.model)
     tokenizer.chat_template = template
     tokenizer.save_pretrained(tmp_path / "tokenizer")

@@ -4,13 +4,14 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from trueup.cli import main
-from trueup.files import check_output, write_text, written_together
+from trueup.files import write_text, written_together
 
 from .conftest import Workshop
 from .processes import Running, assert_refused, run
@@ -55,11 +56,29 @@ def test_things_in_the_way(workshop: Workshop, finished: Path, tmp_path: Path) -
     assert (tmp_path / "file").read_text() == "old"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_no_permission(tmp_path: Path) -> None:
-    (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(OSError, match="no permission"):
-        check_output(tmp_path / "locked" / "run", folder=True)
+@contextlib.contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Root may write anywhere: be nobody for a while."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_no_permission(workshop: Workshop) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "data.jsonl").write_bytes(workshop.scored.read_bytes())
+        (folder / "locked").mkdir(mode=0o555)
+        with ordinary_user():
+            for below in ("split", "deep/er"):
+                place = folder / "locked" / below
+                outcome = run("data", "split", "--data", folder / "data.jsonl", "--output", place)
+                assert_refused(outcome, place, "no permission for", "name a place that can be written")
 
 
 def test_an_earlier_run_is_not_overwritten(workshop: Workshop, finished: Path) -> None:

@@ -1,6 +1,6 @@
 """Micro-batches: every row once, within the budget, with little padding, and evenly shared out."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_no_cut_of_the_sorted_rows_is_cheaper(sharing, rows, budget):
     for count in range(7):
         for chosen in combinations(range(1, 7), count):
             bounds = [0, *chosen, 7]
-            parts = [order[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+            parts = [order[a:b] for a, b in pairwise(bounds)]
             if all(len(part) == 1 or slots([rows[i] for i in part], sharing) <= budget for part in parts):
                 costs.append(cost(parts))
     assert cost(cut(rows, budget=budget, sharing=sharing)) == min(costs)

@@ -215,7 +215,7 @@ def wilson(successes: float, n: int, *, level: float = 0.95) -> Estimate:
 
 
 def sum_by(
-    values: Num[Array, "rows *measures"], group: Int[Array, " rows"], groups: int
+    values: Num[Array, " rows *measures"], group: Int[Array, " rows"], groups: int
 ) -> Float[Array, "groups measures"]:
     """Column sums of the rows of each group."""
     table = np.asarray(values, np.float64)

@@ -70,7 +70,7 @@ class Histogram(NamedTuple):
     counts: Int[Array, " bins"]
 
 
-def common_edges(parts: list[Float[Array, "_"]], *, bins: int = 40) -> Float[Array, " edges"]:
+def common_edges(parts: list[Float[Array, " _"]], *, bins: int = 40) -> Float[Array, " edges"]:
     """Equal-width edges that cover all the arrays, so that their histograms can be laid over one another."""
     low, high = min(part.min() for part in parts), max(part.max() for part in parts)
     room = max(1e-9 * max(abs(low), abs(high)), 1e-12)

@@ -29,3 +29,16 @@ REWARD_REGULARIZERS: Mapping[str, type[RewardObjective]] = {
     "centering": Centering,
     "direct_rewards": DirectRewards,
 }
+
+__all__ = [
+    "REWARD_OBJECTIVES",
+    "REWARD_REGULARIZERS",
+    "BatchSumToZero",
+    "BradleyTerry",
+    "Centering",
+    "DirectRewards",
+    "Hinge",
+    "LogitNormalized",
+    "Margin",
+    "PlackettLuce",
+]

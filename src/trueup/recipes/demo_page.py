@@ -27,8 +27,8 @@ def demo_page(audit: Mapping[str, Any], splits: Mapping[str, Sequence[Row]], *, 
         page,
         title="Two reward models in a small language world",
         lead=(
-            "Both learned from the same labelled pairs; one of them (BSR) is also held to rewards that sum to zero over "
-            "each batch. The gold reward is a program that checks facts, so what is right is known for every answer."
+            "Both learned from the same labelled pairs; one of them (BSR) is also held to rewards that sum to zero "
+            "over each batch. The gold reward is a program that checks facts, so what is right is known for every answer."
         ),
         sections=(*story, *page.sections),
     )
@@ -46,8 +46,8 @@ def _world_section(splits: Mapping[str, Sequence[Row]]) -> Section:
     return Section(
         "What is the world?",
         (
-            "Prompts and answers are generated: entities with attributes, families of questions, and writers with habits "
-            "such as flattery, padding, or getting items wrong. Gold parses an answer and scores whether it is right, "
+            "Prompts and answers are generated: entities with attributes, families of questions, and writers with "
+            "habits such as flattery, padding, or getting items wrong. Gold parses an answer and scores whether it is right, "
             "complete, to the point, concise and free of repetition.",
             Quotes(tuple(quotes)),
             Table(columns=columns, rows=sizes, caption="The five splits"),

@@ -46,7 +46,7 @@ def training_section(runs: Mapping[str, Log]) -> Section:
                 svg=training_curves(curves),
                 narrow=training_curves(curves, width=NARROW),
                 title="Training curves",
-                shows="What was logged at each step: the loss, the share of pairs ranked right, and the rewards' spread.",
+                shows="What was logged over time: the loss, the share of pairs ranked right, and the spread of rewards.",
                 good="The loss falls and then flattens; rewards stay near zero and do not spread without end.",
             ),
         ),
@@ -62,7 +62,7 @@ def training_page(name: str, log: Log, *, facts: Mapping[str, str], recipe: str)
     )
     return Page(
         title=f"Training of {name}",
-        lead="What was logged while the reward model was trained. `trueup audit reward` says how far it can be trusted.",
+        lead="What was logged while the model was trained. `trueup audit reward` says how far it can be trusted.",
         sections=(training_section({name: log}), Section("Last values", (table,))),
         provenance=facts,
         recipe=recipe,
