@@ -167,7 +167,7 @@ def check_output(path: Path, *, folder: bool) -> None:
     parent = nearest if nearest.is_dir() else nearest.parent
     if nearest not in (path, parent):
         raise OutputError(f"{path}: cannot be written ({nearest} is a file); name a place that can be written")
-    if not os.access(parent, os.W_OK | os.X_OK):
+    if not os.access(parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise OutputError(f"{path}: cannot be written (no permission for {parent}); name a place that can be written")
 
 

@@ -28,7 +28,7 @@ def demo_page(audit: Mapping[str, Any], splits: Mapping[str, Sequence[Row]], *, 
         title="Two reward models in a small language world",
         lead=(
             "Both learned from the same labelled pairs; one of them (BSR) is also held to rewards that sum to zero "
-            "over each batch. The gold reward is a program that checks facts, so what is right is known for every answer."
+            "over each batch. Gold is a program that checks facts, so what is right is known for every answer."
         ),
         sections=(*story, *page.sections),
     )
@@ -47,8 +47,8 @@ def _world_section(splits: Mapping[str, Sequence[Row]]) -> Section:
         "What is the world?",
         (
             "Prompts and answers are generated: entities with attributes, families of questions, and writers with "
-            "habits such as flattery, padding, or getting items wrong. Gold parses an answer and scores whether it is right, "
-            "complete, to the point, concise and free of repetition.",
+            "habits such as flattery, padding, or getting items wrong. Gold parses an answer and scores whether it is "
+            "right, complete, to the point, concise and free of repetition.",
             Quotes(tuple(quotes)),
             Table(columns=columns, rows=sizes, caption="The five splits"),
         ),

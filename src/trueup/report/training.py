@@ -46,7 +46,7 @@ def training_section(runs: Mapping[str, Log]) -> Section:
                 svg=training_curves(curves),
                 narrow=training_curves(curves, width=NARROW),
                 title="Training curves",
-                shows="What was logged over time: the loss, the share of pairs ranked right, and the spread of rewards.",
+                shows="What was logged over time: the loss, the share of pairs ranked right, the rewards' spread.",
                 good="The loss falls and then flattens; rewards stay near zero and do not spread without end.",
             ),
         ),
