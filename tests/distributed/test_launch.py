@@ -23,20 +23,6 @@ from trueup.recipes.train_reward import TrainReward, train_reward
 from trueup.train.devices import prepare_for_devices
 
 WORDS = ("apples", "pears", "plums", "Paris", "France", "capital", "egg", "boil", "water", "name", "three")
-    "apples",
-    "pears",
-    "plums",
-    "Paris",
-    "France",
-    "capital",
-    "egg",
-    "boil",
-    "water",
-    "name",
-    "three",
-    "what",
-    "how",
-]
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 

@@ -40,7 +40,7 @@ def test_too_long_rows_are_dropped_and_listed():
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_too_long_rows_are_cut_on_the_side_asked_for(side):
     row = text_row("What is it? " * 4, " Yes" * 12, " No" * 15)
-    whole = ENCODE("What is it? " * 4 + " Yes" * 12) + [TOKENIZER.eos_token_id]
+    whole = [*ENCODE("What is it? " * 4 + " Yes" * 12), TOKENIZER.eos_token_id]
     limit = len(whole) - 3
     result = prepared(SHORT, row, max_length=limit, side=side, too_long="truncate")
     assert not result.dropped

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 import torch
@@ -44,10 +45,10 @@ def test_an_epoch_is_a_shuffled_partition(tmp_path):
     trainer = make_trainer(tmp_path, rows=random_rows(30))
     first, again, second = epoch_order(trainer), epoch_order(trainer), epoch_order(trainer, epoch=1)
     assert [len(step) for step in first] == [8, 8, 8, 6]
-    assert sorted(sum(first, [])) == list(range(30))
+    assert sorted(list(chain(*first))) == list(range(30))
     assert first == again
     assert first != second
-    assert sum(first, []) != list(range(30))
+    assert list(chain(*first)) != list(range(30))
 
 
 def test_group_by_length_groups_by_length(tmp_path):
@@ -58,7 +59,7 @@ def test_group_by_length_groups_by_length(tmp_path):
         ("grouped", epoch_order(trainer)),
         ("random", epoch_order(make_trainer(tmp_path, rows=rows))),
     ):
-        assert sorted(sum(steps, [])) == list(range(200))
+        assert sorted(chain(*steps)) == list(range(200))
         sizes = [[rows[i].size for i in step] for step in steps]
         spread[name] = sum(max(step) - min(step) for step in sizes)
     assert spread["grouped"] < 0.5 * spread["random"]
