@@ -111,13 +111,14 @@ QUICK = {"decoder": 2, "minilm": 0, "trace": 0, "map": 0, "hh": 0, "reduction": 
 
 
 def lanes(plan: Plan) -> tuple[list[Run], list[Run]]:
-    """Two ordered lists of work: the encoder first in one, the decoder first in the other; then each helps."""
+    """Two ordered lists of work: the encoder first in one, the decoder first in the other; then each helps.
+
+    Low seeds come first, so that a run that is stopped has something of every part.
+    """
     first = [run for name in ("minilm", "minilm_map", "hh") for run in plan.parts[name]]
     second = [run for name in ("decoder", "trace", "map", "reduction") for run in plan.parts[name]]
-    return (
-        list(dict.fromkeys([*first, *reversed(second)])),
-        list(dict.fromkeys([*second, *reversed(first)])),
-    )
+    first, second = (sorted(runs, key=lambda run: run.seed) for runs in (first, second))
+    return list(dict.fromkeys([*first, *second[::-1]])), list(dict.fromkeys([*second, *first[::-1]]))
 
 
 def make_plan(*, quick: bool) -> Plan:

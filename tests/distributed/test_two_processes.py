@@ -20,6 +20,7 @@ from tiny_training import largest_difference
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import worker
 
+pytestmark = pytest.mark.slow
 CHANGING = ("runtime", "per_second", "padding_share")
 
 

@@ -150,6 +150,8 @@ WRONG = {
     "unknown objective": (flags("--objective", "bradley_tery"), "did you mean `bradley_terry`?"),
     "unknown setting": (flags("--regularizer.coeficient", 1), "bsr has no setting 'coeficient'; did you mean"),
     "setting out of range": (flags("--regularizer.coefficient", -1), "coefficient"),
+    "no word as setting": (yaml_file(BASE + "objective: {null: 1, 5: 2}\n"), "bradley_terry has no setting None"),
+    "a list as a method's name": (yaml_file(BASE + "regularizer: {name: [1]}\n"), "unknown name [1]"),
     "number as objective": (flags("--objective", 3), "expected a name or"),
     "unknown schedule": (flags("--schedule", "wiggly"), "field `schedule`", "linear"),
     "zero batch": (flags("--batch_size", 0), "batch_size must be at least 1, got 0"),

@@ -35,26 +35,27 @@ def budget_for(rows, parts, sharing):
     raise AssertionError(f"no budget gives {parts} parts")
 
 
-@pytest.fixture(scope="module", params=TOLERANCE)
-def reference(request, tmp_path_factory):
-    """Loss and gradients of every loss with all rows in one ordinary padded micro-batch."""
-    model = tiny_reward_model("separate", family=request.param)
-    results = []
-    for terms in TERMS:
-        trainer = make_trainer(tmp_path_factory.mktemp("run"), model, terms=terms, budget=10**6)
-        results.append(step_once(trainer, ROWS))
-    return request.param, results
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """Of each family: loss and gradients of every loss with all rows in one ordinary padded micro-batch."""
+    folder, results = tmp_path_factory.mktemp("run"), {}
+    for family in TOLERANCE:
+        model = tiny_reward_model("separate", family=family)
+        trainers = (make_trainer(folder, model, terms=terms, budget=10**6) for terms in TERMS)
+        results[family] = [step_once(trainer, ROWS) for trainer in trainers]
+    return results
 
 
-@pytest.mark.parametrize("parts", [1, 2, 8])
-@pytest.mark.parametrize("sharing", ["trees", "mask", "separate"])
-def test_same_loss_and_gradients(sharing, parts, reference, tmp_path, monkeypatch):
+CUTS = [("gpt2", sharing, parts) for sharing in ("trees", "mask", "separate") for parts in (1, 2, 8)]
+
+
+@pytest.mark.parametrize(("family", "sharing", "parts"), [*CUTS, ("llama", "trees", 2), ("llama", "mask", 8)])
+def test_same_loss_and_gradients(family, sharing, parts, expected, tmp_path, monkeypatch):
     # Padding can make two parts cheaper than one; here the number of parts is what is asked for.
     monkeypatch.setattr("trueup.models.plan._PART_COST", 10**6)
     budget = budget_for(ROWS, parts, sharing)
-    family, expected = reference
     model = tiny_reward_model(sharing, family=family)
-    for terms, (loss, gradients) in zip(TERMS, expected, strict=True):
+    for terms, (loss, gradients) in zip(TERMS, expected[family], strict=True):
         trainer = make_trainer(tmp_path, model, terms=terms, budget=budget)
         assert len(trainer._plan(ROWS)[1]) == parts
         found, found_gradients = step_once(trainer, ROWS)

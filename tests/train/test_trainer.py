@@ -149,7 +149,7 @@ def test_torch_compile_changes_no_loss(tmp_path):
     for compiled in (False, True):
         options = {"torch_compile": True, "torch_compile_backend": "aot_eager"} if compiled else {}
         model = tiny_reward_model(dtype=torch.float32, num_hidden_layers=1)
-        trainer = make_trainer(tmp_path, model, budget=10**6, max_steps=2, **options)
+        trainer = make_trainer(tmp_path, model, rows=random_rows(8), budget=10**6, max_steps=1, **options)
         trainer.train()
         assert isinstance(trainer.model_wrapped, torch._dynamo.OptimizedModule) is compiled
         losses.append([line["loss"] for line in trainer.state.log_history if "loss" in line])

@@ -39,13 +39,13 @@ def choice(table: Mapping[str, type[Any]], *, default: str) -> Any:
         name = settings.pop("name", default)
         if name in (None, "none"):
             return None
-        if name not in table:
+        if not isinstance(name, str) or name not in table:
             raise ValueError(f"unknown name {name!r}; {_did_you_mean(str(name), table)}")
         cls = table[name]
         known = {field.name for field in dataclasses.fields(cls)}
         for key in settings:
-            if key not in known:
-                raise ValueError(f"{name} has no setting {key!r}; {_did_you_mean(key, known)}")
+            if not isinstance(key, str) or key not in known:
+                raise ValueError(f"{name} has no setting {key!r}; {_did_you_mean(str(key), known)}")
         return TypeAdapter(cls).validate_python(settings)
 
     def dump(value: Any) -> Any:
