@@ -23,10 +23,14 @@ from trueup.files import cache_folder, move_into_place, output_errors, remove_le
 from trueup.models.checkpoints import load_tokenizer, new_reward_model
 from trueup.models.reward import RewardModel, check_sharing
 from trueup.objectives.reward.bsr import BatchSumToZero
+from trueup.recipes.card import card_of
 from trueup.recipes.config import dump
 from trueup.recipes.provenance import versions
 from trueup.recipes.resume import check_same_data, check_same_recipe, checkpoint_to_resume
 from trueup.recipes.train_settings import TrainReward
+from trueup.report.card import write_card
+from trueup.report.page import write_page
+from trueup.report.training import read_log, training_page
 from trueup.train.callbacks import MetricsFile, ProgressBar
 from trueup.train.prepare import Prepared, prepare
 from trueup.train.trainer import RewardTrainer
@@ -99,7 +103,10 @@ def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = 
     )
     _train(trainer, checkpoint, bar)
     metrics = trainer.evaluate() if "eval" in prepared else trainer.state.log_history[-1]
-    return TrainedReward(_finish(recipe, trainer), metrics, dropped)
+    folder = _finish(recipe, trainer)
+    if trainer.is_world_process_zero():
+        _describe(recipe, folder, metrics if "eval" in prepared else {})
+    return TrainedReward(folder, metrics, dropped)
 
 
 def _train(trainer: RewardTrainer, checkpoint: Path | None, bar: ProgressBar) -> None:
@@ -280,3 +287,14 @@ def _finish(recipe: TrainReward, trainer: RewardTrainer) -> Path:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _describe(recipe: TrainReward, folder: Path, metrics: Mapping[str, float]) -> None:
+    """Write the model's card and the run's page."""
+    shown = {name: value for name, value in metrics.items() if name in ("eval_loss", "eval_accuracy", "eval_margin")}
+    card = card_of(folder, metrics=shown)
+    write_card(card, folder)
+    facts = {"data": f"{card.data} ({card.rows} rows, {card.data_fingerprint[:16]})", "seed": str(card.seed)}
+    log = read_log(recipe.output / "metrics.jsonl")
+    page = training_page(card.name, log, facts={**facts, **card.versions}, recipe=card.recipe)
+    write_page(page, recipe.output / "report.html")
