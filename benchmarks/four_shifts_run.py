@@ -131,13 +131,18 @@ class Follower:
     ) -> None:
         self.run, self.model, self.splits, self.tokens = run, model, splits, tokens
         self.validation: list[float] = []
+        self.means: list[float] = []
+        self.spreads: list[float] = []
         self.losses: list[float] = []
         self.epochs: dict[str, Any] = {}
         self.best, self.best_weights = 0, self._weights()
 
     def __call__(self, epoch: int, loss: float) -> None:
         """Look at the model after an epoch (0: before the first)."""
-        wins = pair_wins(score(self.model, self.splits["validation"], self.tokens["validation"], name="validation"))
+        seen = score(self.model, self.splits["validation"], self.tokens["validation"], name="validation")
+        wins = pair_wins(seen)
+        self.means.append(float(seen.reward.mean()))
+        self.spreads.append(float(seen.reward.std()))
         accuracy = float(wins[:, 0].sum() / wins[:, 1].sum())
         self.losses.append(loss)
         if epoch > 0 and (epoch == 1 or accuracy > max(self.validation[1:])):
@@ -156,6 +161,8 @@ class Follower:
             best = self._everything()
         return {
             "validation": self.validation,
+            "validation_mean": self.means,
+            "validation_std": self.spreads,
             "losses": self.losses,
             "best_epoch": self.best,
             "epochs": self.epochs,

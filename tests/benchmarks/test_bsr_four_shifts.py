@@ -156,7 +156,9 @@ def made_result(seed: int, spread: float) -> dict:
         }
         for place, split in enumerate(tests)
     }  # fmt: skip
-    return {"epochs": {"0": {}, "8": table, "16": table}, "best": table, "best_epoch": 3 + seed, "seconds": 1.0}
+    swing = [100.0, 100.0, spread, -spread]
+    record = {"epochs": {"0": {}, "8": table, "16": table}, "best": table, "best_epoch": 3 + seed, "seconds": 1.0}
+    return record | {"validation_mean": swing, "validation_std": [abs(one) for one in swing]}
 
 
 def test_measures_read_what_they_name():
@@ -169,6 +171,8 @@ def test_measures_read_what_they_name():
     assert Measure("norm_shift", ("in_domain",)).of(result) == 2.0
     assert Measure("rank_change", ("mutual_disjoint",)).of(result) == 4.0
     assert Measure("best_epoch").of(result) == 3.0
+    assert Measure("size_of_mean").of(result) == 4.0
+    assert np.isnan(Measure("size_of_mean").of(result | {"validation_mean": []}))
 
 
 def test_checks_fail_when_spread_does_not_shrink():

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor, nn
@@ -16,13 +15,12 @@ from transformers import PreTrainedModel
 from trueup.data.branches import BranchRow
 from trueup.models import attention, branching
 from trueup.models.branching import Layout
+from trueup.models.plan import FLEX_BLOCK
 from trueup.models.sharing import Sharing, choose, describe, is_causal, windows_of
 from trueup.models.trimming import can_trim, feed_forward_only_at
 
 logger = logging.getLogger(__name__)
 
-# FlexAttention works in blocks of this many tokens.
-_FLEX_BLOCK = 128
 _NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm")
 
 
@@ -53,16 +51,9 @@ class RewardModel(nn.Module):
         super().__init__()
         self.pretrained = pretrained
         self.causal = is_causal(self.core)
-        chosen, self.sharing_reason = choose(self.core, flex=self.device.type == "cuda")
-        self.sharing: Sharing = sharing or chosen
-        self.trim = self.sharing != "separate"  # what the self-check does not cover stays ordinary
-        text = self.core.config.get_text_config()
-        own = text._attn_implementation
+        own = self.core.config.get_text_config()._attn_implementation
         self._own_attention = own if own != attention.NAME else ("sdpa" if self.core._supports_sdpa else "eager")
-        if self.sharing == "trees":
-            attention.enable(text)
-        elif self.sharing == "flex":
-            text._attn_implementation = "flex_attention"
+        self.settle(sharing)
 
     @property
     def core(self) -> PreTrainedModel:
@@ -85,6 +76,18 @@ class RewardModel(nn.Module):
         """The last linear layer, [1, d]."""
         return find_head(self.core)
 
+    def settle(self, sharing: Sharing | None = None) -> None:
+        """Choose how branches are computed where the weights are now; FlexAttention needs CUDA."""
+        chosen, self.sharing_reason = choose(self.core, flex=self.device.type == "cuda")
+        self.sharing: Sharing = sharing or chosen
+        self.trim = self.sharing != "separate"  # what the self-check does not cover stays ordinary
+        text = self.core.config.get_text_config()
+        text._attn_implementation = self._own_attention
+        if self.sharing == "trees":
+            attention.enable(text)
+        elif self.sharing == "flex":
+            text._attn_implementation = "flex_attention"
+
     def share_nothing(self, reason: str) -> None:
         """Go over to the ordinary computation, in the attention that the model came with."""
         self.sharing, self.sharing_reason, self.trim = "separate", reason, False
@@ -99,7 +102,7 @@ class RewardModel(nn.Module):
         if self.sharing == "trees":
             layout = branching.packed(rows)
         elif self.sharing == "flex":
-            layout = branching.packed(rows, multiple=_FLEX_BLOCK)
+            layout = branching.packed(rows, multiple=FLEX_BLOCK)
         elif self.sharing == "mask":
             layout = branching.padded(rows)
         else:
@@ -162,7 +165,8 @@ class RewardModel(nn.Module):
         wide = torch.promote_types(hidden.dtype, torch.float32)
         with torch.autocast(hidden.device.type, enabled=False):
             bias = head.bias.to(wide) if head.bias is not None else None
-            return F.linear(hidden.to(wide), head.weight.to(wide), bias)[:, 0]
+            reward = hidden.to(wide) @ head.weight.to(wide)[0]
+            return reward if bias is None else reward + bias
 
 
 def _autocast(layout: Layout) -> bool:
@@ -211,6 +215,19 @@ def check_sharing(model: RewardModel, rows: Sequence[BranchRow]) -> float:
     """
     if model.sharing == "separate" or not rows:
         return 0.0
+    if model.sharing == "flex":
+        difference = _compare(model, rows)
+        if _shares(model):
+            return difference
+        model.settle("trees")  # the same sharing in ordinary kernels, before giving it up
+    return _compare(model, rows)
+
+
+def _shares(model: RewardModel) -> bool:
+    return model.sharing != "separate"
+
+
+def _compare(model: RewardModel, rows: Sequence[BranchRow]) -> float:
     text = model.config.get_text_config()
     training = model.pretrained.training
     before = (model.sharing, model.sharing_reason, model.trim, text._attn_implementation)

@@ -82,8 +82,6 @@ def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = 
     prepared = {name: _prepare(recipe, chosen.kept, tokenizer, form) for name, chosen in selections.items()}
     dropped = _report_dropped(recipe, selections, prepared)
     train = prepared["train"].dataset
-    check_sharing(model, [train[i] for i in range(min(2, len(train)))])
-    logger.info(model.describe_sharing())
     provenance = _provenance(recipe, selections["train"].kept, dropped)
     if checkpoint is not None:
         known = provenance["data"]["fingerprint"]
@@ -101,6 +99,9 @@ def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = 
         provenance=provenance,
         callbacks=[MetricsFile(recipe.output / "metrics.jsonl"), bar, *_early_stopping(recipe), *callbacks],
     )
+    model.settle()  # the trainer has moved the weights to their device
+    check_sharing(model, [train[i] for i in range(min(2, len(train)))])
+    logger.info(model.describe_sharing())
     _train(trainer, checkpoint, bar)
     metrics = trainer.evaluate() if "eval" in prepared else trainer.state.log_history[-1]
     folder = _finish(recipe, trainer)

@@ -208,4 +208,14 @@ def training_curves(runs: Mapping[str, Mapping[str, Curve]], *, width: int = WID
             if curve := curves.get(quantity):
                 values = np.where(np.isfinite(np.asarray(curve.values, float)), curve.values, np.nan)
                 axes.plot(curve.steps, values, color=look(turn).colour, ls=look(turn).dash, lw=1.8)
+        _room(axes, [curves[quantity] for curves in runs.values() if curves.get(quantity)])
     return canvas.svg()
+
+
+def _room(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Limits for a run of a single step or a quantity that never changes."""
+    values = np.concatenate([np.asarray(curve.values, float) for curve in curves])
+    steps = np.concatenate([np.asarray(curve.steps, float) for curve in curves])
+    for known, set_limits in ((values[np.isfinite(values)], axes.set_ylim), (steps, axes.set_xlim)):
+        if len(known) and known.min() == known.max():
+            set_limits(known.min() - 0.5, known.max() + 0.5)
