@@ -38,19 +38,18 @@ def curves_of(log: Log) -> dict[str, Curve]:
 
 def training_section(runs: Mapping[str, Log]) -> Section:
     """Curves of one or several runs side by side."""
-    curves = {name: curves_of(log) for name, log in runs.items()}
-    return Section(
-        "How did training go?",
-        (
-            Figure(
-                svg=training_curves(curves),
-                narrow=training_curves(curves, width=NARROW),
-                title="Training curves",
-                shows="What was logged over time: the loss, the share of pairs ranked right, the rewards' spread.",
-                good="The loss falls and then flattens; rewards stay near zero and do not spread without end.",
-            ),
-        ),
+    heading = "How did training go?"
+    curves = {name: drawn for name, log in runs.items() if (drawn := curves_of(log))}
+    if not curves:
+        return Section(heading, ("The run was too short to log anything; lower logging_steps to see its course.",))
+    figure = Figure(
+        svg=training_curves(curves),
+        narrow=training_curves(curves, width=NARROW),
+        title="Training curves",
+        shows="What was logged over time: the loss, the share of pairs ranked right, the rewards' spread.",
+        good="The loss falls and then flattens; rewards stay near zero and do not spread without end.",
     )
+    return Section(heading, (figure,))
 
 
 def training_page(name: str, log: Log, *, facts: Mapping[str, str], recipe: str) -> Page:
