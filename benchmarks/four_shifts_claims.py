@@ -1,6 +1,6 @@
 """The paper's claims, one by one, against what `bsr_four_shifts.py` measured."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,9 +20,10 @@ class Finding:
     """One line of the verdict table."""
 
     claim: str
-    where: str
+    model: str
     measured: str
     verdict: str
+    setting: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,10 @@ def norm_growth(evidence: Evidence) -> Iterator[Finding]:
             mean, std = (
                 evidence.growth(run, f"{prefix}norm_{what}", evidence.plan.seeds[part]) for what in ("mean", "std")
             )
-            both = {verdict(mean, claimed=1), verdict(std, claimed=1)}
-            word = both.pop() if len(both) == 1 else "partly: " + verdict(std, claimed=1) + " for the spread"
+            words = verdict(mean, claimed=1), verdict(std, claimed=1)
+            word = words[0] if words[0] == words[1] else f"mean {words[0]}, spread {words[1]}"
             measured = f"mean {signed(mean, 2)}, std {signed(std, 2)} from the start to the end of training"
-            yield Finding(claim, f"{NAMES[model]}, {place}", measured, word)
+            yield Finding(f"{claim} ({place})", NAMES[model], measured, word)
 
 
 def head_norm(evidence: Evidence) -> Iterator[Finding]:
@@ -98,14 +99,14 @@ def narrower(evidence: Evidence) -> Iterator[Finding]:
     }
     for metric, claim in kinds.items():
         for model, _, _ in evidence.models():
-            gains = {name: evidence.gain(model, name, Measure(metric)) for name in STRENGTHS}
-            measured = "; ".join(f"λ {name[4:]}: {signed(gain)}" for name, gain in gains.items())
-            yield Finding(claim, NAMES[model], measured, summary([verdict(g, claimed=-1) for g in gains.values()]))
+            for name in STRENGTHS:
+                gain = evidence.gain(model, name, Measure(metric))
+                yield Finding(claim, NAMES[model], signed(gain), verdict(gain, claimed=-1), strength(name))
 
 
-def summary(words: list[str]) -> str:
-    """One verdict, or each strength's where they differ."""
-    return words[0] if len(set(words)) == 1 else " / ".join(words)
+def strength(name: str) -> str:
+    """The setting that a row `BSR 0.01` stands for."""
+    return name.replace("BSR ", "λ = ")
 
 
 def tau_gain(evidence: Evidence) -> Iterator[Finding]:
@@ -117,7 +118,7 @@ def tau_gain(evidence: Evidence) -> Iterator[Finding]:
                 above = sum(cell.value > 0 for cell in cells)
                 measured = f"{signed(mean)} on average, above BT on {above} of 3 splits"
                 claim = f"BSR orders unseen data better than BT (tau), {words}"
-                yield Finding(claim, f"{NAMES[model]}, λ {name[4:]}", measured, verdict(mean, claimed=1))
+                yield Finding(claim, NAMES[model], measured, verdict(mean, claimed=1), strength(name))
 
 
 def in_domain_tie(evidence: Evidence) -> Iterator[Finding]:
@@ -125,7 +126,7 @@ def in_domain_tie(evidence: Evidence) -> Iterator[Finding]:
         for name in STRENGTHS:
             gain = evidence.gain(model, name, Measure("accuracy", ("in_domain",)))
             claim = f"In-domain accuracy of BSR and BT is the same (within {TIE})"
-            yield Finding(claim, f"{NAMES[model]}, λ {name[4:]}", signed(gain), same(gain, within=TIE))
+            yield Finding(claim, NAMES[model], signed(gain), same(gain, within=TIE), strength(name))
 
 
 def same(difference: Estimate, *, within: float) -> str:
@@ -178,7 +179,7 @@ def ranks(evidence: Evidence) -> Iterator[Finding]:
         for name in STRENGTHS:
             gain = evidence.gain(model, name, Measure("rank_change"))
             claim = "The effective rank changes less from training to unseen data under BSR"
-            yield Finding(claim, f"{NAMES[model]}, λ {name[4:]}", signed(gain, 2), verdict(gain, claimed=-1))
+            yield Finding(claim, NAMES[model], signed(gain, 2), verdict(gain, claimed=-1), strength(name))
 
 
 def rm_bench(evidence: Evidence) -> Iterator[Finding]:
@@ -189,8 +190,8 @@ def rm_bench(evidence: Evidence) -> Iterator[Finding]:
         for level, sign, words in (("hard", 1, "rises"), ("easy", -1, "falls")):
             measure = Measure(level, ("rm_bench",))
             gain = evidence.results.gain(hh_run(name, "helpful"), base, measure, seeds)
-            claim = f"RM-Bench {level} {words} under BSR (chat part)"
-            yield Finding(claim, f"decoder on HH-helpful, λ {name[4:]}", signed(gain), verdict(gain, claimed=sign))
+            claim = f"RM-Bench {level} {words} under BSR (chat part, trained on HH-helpful)"
+            yield Finding(claim, "decoder", signed(gain), verdict(gain, claimed=sign), strength(name))
 
 
 def hh_run(name: str, data: str) -> Run:
@@ -198,7 +199,13 @@ def hh_run(name: str, data: str) -> Run:
     return replace(Run(), data=data, epochs=HH_EPOCHS, **METHODS[name])
 
 
-def counted(findings: list[Finding]) -> Mapping[str, int]:
-    """How often each verdict was given."""
-    words = [finding.verdict for finding in findings]
-    return {word: words.count(word) for word in dict.fromkeys(words)}
+def overall(findings: Sequence[Finding]) -> str:
+    """One verdict for a claim on one model, from those at its settings."""
+    given = [one for one in findings if one.verdict != "not measured"]
+    words = list(dict.fromkeys(one.verdict for one in given))
+    if len(words) < 2:
+        return words[0] if words else "not measured"
+    return "; ".join(
+        f"{word} at {', '.join(one.setting for one in given if one.verdict == word)}".replace(", λ =", ",")
+        for word in words
+    )

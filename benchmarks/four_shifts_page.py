@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from four_shifts_claims import Evidence, Finding, counted
+from four_shifts_claims import Evidence, Finding
 from four_shifts_data import HELD_OUT_MODELS, TESTED_PROMPTS, VALIDATION
 from four_shifts_encoder import FROZEN
 from four_shifts_plan import MAP, MINILM, MINILM_MAP, Run
 from four_shifts_run import LEARNING_RATE, STEP_ROWS, WARM_UP
+from four_shifts_summary import in_short
 from four_shifts_tables import Writer
 
 QUESTION = """# Does BSR help on real text, and when?
@@ -64,7 +65,7 @@ def page(
 ) -> str:
     """The whole page."""
     writer = Writer(evidence)
-    parts = [QUESTION, DESIGN, command(facts), in_short(findings)]
+    parts = [QUESTION, DESIGN, command(facts), in_short(evidence, findings)]
     for model, title in (("decoder", "Decoder from scratch"), ("minilm", "Pretrained MiniLM")):
         if evidence.plan.parts[model]:
             parts.append(model_tables(writer, model, title, seeds=evidence.plan.seeds[model]))
@@ -82,11 +83,6 @@ def command(facts: Mapping[str, object]) -> str:
 {facts["runs"]} trainings, {facts["minutes"]} minutes of single-thread time in all; two processes run at once. The
 checks (reward spread and mean shrink with λ): {facts["checks"]}.
 """
-
-
-def in_short(findings: Sequence[Finding]) -> str:
-    counts = ", ".join(f"{count} {word}" for word, count in counted(findings).items())
-    return f"## In short\n\nOf {len(findings)} tests of the paper's claims: {counts}.\n"
 
 
 def picture(figures: Mapping[str, str], name: str, words: str) -> str:
@@ -108,10 +104,12 @@ Norms and rank:
 
 {writer.norms(model)}
 
-Fair opponents: early stopping, weight decay and centring. In expectation BSR of strength λ presses on pair midpoints
-like centring with c = λ/4, which also brings the reward spread close.
+Fair opponents: early stopping, weight decay and centring.
 
 {writer.controls(model)}
+
+BSR against each control at that control's reward std, interpolated between the strengths of BSR (BT among them) in each
+seed:
 
 {writer.matched(model)}
 """

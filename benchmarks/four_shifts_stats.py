@@ -125,6 +125,23 @@ def shrinks(values: Sequence[float], *, tolerance: float = TOLERANCE) -> bool:
     return bool(steps and values[-1] < 0.5 * values[0])
 
 
+def at_spread(results: Results, base: Run, measure: Measure, *, spread: np.ndarray) -> np.ndarray:
+    """What BSR would measure at a given in-domain reward std, one for each seed.
+
+    Linear in the logarithm of the std between the strengths that were run, BT (lambda = 0) among them; NaN beyond.
+    """
+    std, value = (
+        np.array([results.values(method_run(base, name), one, len(spread)) for name in SHRINK])
+        for one in (Measure("reward_std", ("in_domain",)), measure)
+    )
+    found = []
+    for seed, target in enumerate(spread):
+        order = np.argsort(std[:, seed])
+        x, y = np.log(std[order, seed]), value[order, seed]
+        found.append(np.interp(np.log(target), x, y, left=np.nan, right=np.nan))
+    return np.array(found)
+
+
 def verdict(difference: Estimate, *, claimed: int) -> str:
     """What a paired difference says of a claim about its sign."""
     low, high = sorted((claimed * difference.low, claimed * difference.high))

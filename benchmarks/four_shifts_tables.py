@@ -6,9 +6,8 @@ from typing import Any
 
 import four_shifts_data as data
 import numpy as np
-from four_shifts_claims import Evidence, Finding, hh_run, signed
+from four_shifts_claims import NAMES, Evidence, Finding, hh_run, overall, signed
 from four_shifts_plan import (
-    LAMBDAS,
     MAP_METHODS,
     METHODS,
     MINILM,
@@ -17,7 +16,7 @@ from four_shifts_plan import (
     TRACE_METHODS,
     Run,
 )
-from four_shifts_stats import OUTSIDE, RESAMPLING, Measure, method_run, trace_run
+from four_shifts_stats import OUTSIDE, RESAMPLING, Measure, at_spread, method_run, trace_run
 
 from trueup.measure.bootstrap import paired_difference
 from trueup.measure.scored import Estimate
@@ -59,8 +58,8 @@ class Writer:
         columns: dict[str, tuple[Measure, int]] = {
             "in-domain accuracy": (Measure("accuracy", ("in_domain",)), 3),
             **{words: (Measure("tau", (split,)), 3) for split, words in SHORT.items()},
-            "|mean reward|, train": (Measure("abs_mean", ("train",)), 2),
-            "|mean reward|, mutual": (Measure("abs_mean", ("mutual_disjoint",)), 2),
+            "size of mean reward, train": (Measure("abs_mean", ("train",)), 2),
+            "size of mean reward, mutual": (Measure("abs_mean", ("mutual_disjoint",)), 2),
             "reward std, train": (Measure("reward_std", ("train",)), 2),
             "reward std, in-domain": (Measure("reward_std", ("in_domain",)), 2),
             "reward std, mutual": (Measure("reward_std", ("mutual_disjoint",)), 2),
@@ -126,22 +125,26 @@ class Writer:
         return table(["method", *columns, "τ, last epoch − BT stopped early"], rows)
 
     def matched(self, model: str) -> str:
-        """BSR minus centring of the same strength on pair midpoints, c = lambda / 4."""
-        pairs = [(f"BSR {lam:g}", f"centring {lam / 4:g}") for lam in LAMBDAS]
+        """BSR minus each control at the control's own reward spread."""
         columns = {
-            "reward std, in-domain": Measure("reward_std", ("in_domain",)),
             "in-domain accuracy": Measure("accuracy", ("in_domain",)),
-            "mean of the three τ": Measure("tau"),
-            "the same, best epoch of both": Measure("tau", OUTSIDE, "best"),
+            "mean of the three τ, last epoch": Measure("tau"),
+            "the same, best epoch": EARLY,
         }
-        known, seeds, base = self.names(model), self.evidence.plan.seeds[model], self._base(model)
         rows = []
-        for bsr, centring in pairs:
-            if centring in known:
-                runs = method_run(base, bsr), method_run(base, centring)
-                cells = [signed(self.evidence.results.gain(*runs, measure, seeds)) for measure in columns.values()]
-                rows.append([f"{bsr} − {centring}", *cells])
-        return table(["difference", *columns], rows)
+        for name in self.names(model):
+            if name.startswith(("centring", "weight")):
+                gains = [self.matched_gain(model, name, measure) for measure in columns.values()]
+                rows.append([name, *(signed(gain) for gain in gains), str(gains[0].n)])
+        return table(["BSR at equal reward std, minus", *columns, "seeds"], rows)
+
+    def matched_gain(self, model: str, name: str, measure: Measure) -> Estimate:
+        """BSR, interpolated to a control's in-domain reward std in each seed, minus the control."""
+        results, base, seeds = self.evidence.results, self._base(model), self.evidence.plan.seeds[model]
+        control = method_run(base, name)
+        spread = results.values(control, Measure("reward_std", ("in_domain",)), seeds)
+        bsr = at_spread(results, base, measure, spread=spread)
+        return paired_difference(results.values(control, measure, seeds), bsr, resampling=RESAMPLING)
 
     def map_rows(self, points: Mapping[str, Mapping[str, Any]], base: Run, seeds: int) -> str:
         """BT's level and BSR's gain under each condition."""
@@ -226,9 +229,18 @@ class Writer:
         return table(head, rows)
 
     def verdicts(self, findings: Sequence[Finding]) -> str:
-        """Claim by claim."""
-        rows = [[finding.claim, finding.where, finding.measured, finding.verdict] for finding in findings]
-        return table(["claim", "where", "measured", "verdict"], rows)
+        """Claim by claim, with the numbers."""
+        rows = [[one.claim, one.model, one.setting, one.measured, one.verdict] for one in findings]
+        return table(["claim", "model", "setting", "measured", "verdict"], rows)
+
+    def short(self, findings: Sequence[Finding]) -> str:
+        """One verdict for each claim and model."""
+        models = [NAMES[model] for model, _, _ in self.evidence.models()]
+        rows = []
+        for claim in dict.fromkeys(one.claim for one in findings):
+            mine = [one for one in findings if one.claim == claim]
+            rows.append([claim, *(overall([one for one in mine if one.model == model]) for model in models)])
+        return table(["claim", *models], [[cell.replace("not measured", "-") for cell in row] for row in rows])
 
 
 def level_of(estimate: Estimate) -> str:
