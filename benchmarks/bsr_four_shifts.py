@@ -7,6 +7,7 @@ The full run writes `docs/evidence/bsr.md` and its figures; `--quick` writes a p
 """
 
 import argparse
+import math
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -69,7 +70,23 @@ def report(plan: Plan, cache: Path, page: Path | None) -> dict[str, Any]:
         "checks": checks,
         "claims": [asdict(finding) for finding in findings],
         "levels": levels(evidence),
+        "every_run": {result["key"]: compact(result) for result in used},
     }
+
+
+def compact(result: dict[str, Any]) -> dict[str, Any]:
+    """A run's main numbers, at every epoch at which it was evaluated."""
+    kept = ("accuracy", "tau", "reward_mean", "reward_std", "norm_mean", "norm_std", "easy", "normal", "hard")
+
+    def table(values: dict[str, Any]) -> dict[str, Any]:
+        splits = {name: one for name, one in values.items() if isinstance(one, dict)}
+        return {
+            name: {m: round(one[m], 4) for m in kept if math.isfinite(one.get(m, math.nan))}
+            for name, one in splits.items()
+        }
+
+    epochs = {epoch: table(values) for epoch, values in result["epochs"].items()}
+    return {"best_epoch": result["best_epoch"], "best": table(result["best"]), "epochs": epochs}
 
 
 def levels(evidence: Any) -> dict[str, Any]:

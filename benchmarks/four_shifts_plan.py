@@ -67,22 +67,22 @@ MAP_METHODS = ("BT", "BSR 0.01", "BSR 0.1")
 TRACE_METHODS = ("BT", "BSR 0.01", "BSR 0.1")
 
 MAP: Mapping[str, Mapping[str, Any]] = {
-    "base: 1 pair a prompt, all prompts, head after the norm": {},
+    "base design": {},
     "half of the prompts": {"share": 0.5},
     "a quarter of the prompts": {"share": 0.25},
-    "6 pairs a prompt (4 responses)": {"responses": 4},
+    "6 pairs a prompt": {"responses": 4},
     "25% of labels reversed": {"noise": 0.25},
-    "head before the final norm": {"head": "before"},
-    "fixed uneven gains (lognormal, 1.0)": {"gains": 1.0},
-    "trunk first trained on text": {"model": "decoder-lm"},
-    "trunk first trained on text, head before the norm": {"model": "decoder-lm", "head": "before"},
+    "head before the norm": {"head": "before"},
+    "uneven fixed gains": {"gains": 1.0},
+    "pretrained trunk": {"model": "decoder-lm"},
+    "pretrained trunk, before norm": {"model": "decoder-lm", "head": "before"},
 }
 """Conditions under which BSR is compared with BT, on the decoder."""
 
 MINILM = Run(model="minilm", head="pooler", epochs=4)
 MINILM_MAP: Mapping[str, Mapping[str, Any]] = {
-    "MiniLM, head on the pooler": {},
-    "MiniLM, head on the normalised state": {"head": "cls"},
+    "MiniLM, pooler": {},
+    "MiniLM, normalised state": {"head": "cls"},
 }
 HH_EPOCHS = 2
 REDUCTIONS = ("official", "mean", "sum")

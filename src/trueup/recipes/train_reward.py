@@ -1,28 +1,27 @@
 """`trueup train reward`: from preference data to a reward model."""
 
 import logging
-import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import yaml
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from trueup.data.fingerprint import fingerprint
 from trueup.data.rows import Row
 from trueup.data.selection import Selection
 from trueup.data.templates import TextFormat, infer_format
-from trueup.errors import DataError, MissingExtraError, RecipeError, TrueupError
+from trueup.errors import DataError, RecipeError, TrueupError
 from trueup.files import cache_folder, move_into_place, output_errors, remove_leftovers, write_text
 from trueup.models.checkpoints import load_tokenizer, new_reward_model
 from trueup.models.reward import RewardModel, check_sharing
 from trueup.objectives.reward.bsr import BatchSumToZero
+from trueup.recipes.arguments import training_arguments
 from trueup.recipes.card import card_of
 from trueup.recipes.config import dump
 from trueup.recipes.provenance import versions
@@ -89,7 +88,7 @@ def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = 
     bar = ProgressBar()
     trainer = RewardTrainer(
         model,
-        _arguments(recipe, len(train)),
+        training_arguments(recipe, rows=len(train)),
         terms=recipe.terms,
         train_dataset=train,
         eval_dataset=prepared["eval"].dataset if "eval" in prepared else None,
@@ -166,10 +165,10 @@ def _report_dropped(
     for name, selection in selections.items():
         whole = Selection(selection.kept, (*selection.dropped, *prepared[name].dropped))
         summary = whole.summary()
+        words = ", ".join(f"{count} {reason}" for reason, count in summary.items())
         if summary:
             path = recipe.output / f"dropped-{name}.jsonl"
             whole.write(path)
-            words = ", ".join(f"{count} {reason}" for reason, count in summary.items())
             logger.warning(
                 "%s: %d rows used; not used: %s (listed in %s)", name, len(prepared[name].dataset), words, path
             )
@@ -179,67 +178,11 @@ def _report_dropped(
         if not len(prepared[name].dataset):
             source = recipe.data.train if name == "train" else recipe.data.eval
             raise DataError(
-                f"zero usable rows: all {len(selection.kept)} exceed {recipe.data.max_length} tokens",
+                f"zero usable rows of {len(selection.kept)}: {words}",
                 file=source,
-                cure="raise data.max_length or set data.too_long to truncate",
+                cure=f"raise data.max_length ({recipe.data.max_length}) or set data.too_long to truncate",
             )
     return counts
-
-
-def _arguments(recipe: TrainReward, rows: int) -> TrainingArguments:
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if recipe.batch_size % world:
-        raise RecipeError(f"batch_size {recipe.batch_size} cannot be shared evenly by {world} devices")
-    steps = recipe.max_steps or math.ceil(math.ceil(rows / recipe.batch_size) * recipe.epochs)
-    evaluates = recipe.data.eval is not None
-    _check_trackers(recipe.report_to)
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported() if recipe.bf16 is None else recipe.bf16
-    return TrainingArguments(
-        output_dir=str(recipe.output),
-        per_device_train_batch_size=recipe.batch_size // world,
-        num_train_epochs=recipe.epochs,
-        max_steps=recipe.max_steps or -1,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type=recipe.schedule,
-        warmup_steps=round(recipe.warmup * steps),
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.max_grad_norm,
-        bf16=bf16,
-        use_cpu=not torch.cuda.is_available(),
-        torch_compile=recipe.torch_compile,
-        logging_steps=recipe.logging_steps,
-        logging_nan_inf_filter=False,
-        eval_strategy=_when(recipe.eval_steps) if evaluates else "no",
-        eval_steps=recipe.eval_steps,
-        save_strategy=_when(recipe.save_steps or (recipe.eval_steps if recipe.patience else None)),
-        save_steps=recipe.save_steps or recipe.eval_steps or 500,
-        save_total_limit=recipe.keep_checkpoints,
-        load_best_model_at_end=recipe.patience is not None,
-        metric_for_best_model="eval_loss" if recipe.patience is not None else None,
-        greater_is_better=False if recipe.patience is not None else None,
-        train_sampling_strategy="group_by_length" if recipe.group_by_length else "random",
-        report_to=recipe.report_to or "none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        dataloader_pin_memory=False,
-    )
-
-
-def _check_trackers(names: Sequence[str]) -> None:
-    """Stop early where a tracker is unknown or not installed."""
-    for name in names:
-        if name not in INTEGRATION_TO_CALLBACK:
-            raise RecipeError(
-                f"report_to: unknown tracker {name!r}; known: {', '.join(sorted(INTEGRATION_TO_CALLBACK))}"
-            )
-        if name not in get_available_reporting_integrations():
-            raise MissingExtraError(f"report_to: {name} is not installed; `pip install {name}`, or leave it out")
-
-
-def _when(steps: int | None) -> Literal["steps", "epoch"]:
-    return "steps" if steps else "epoch"
 
 
 def _early_stopping(recipe: TrainReward) -> list[TrainerCallback]:

@@ -1,0 +1,75 @@
+"""From a training recipe to the arguments of transformers' trainer."""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from transformers import TrainingArguments
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+
+from trueup.errors import MissingExtraError, RecipeError
+from trueup.recipes.train_settings import TrainReward
+
+
+def training_arguments(recipe: TrainReward, *, rows: int) -> TrainingArguments:
+    """Transformers' arguments for a run over so many rows.
+
+    Raises:
+        RecipeError: Fields do not fit together, or a tracker is unknown.
+        MissingExtraError: A tracker is not installed.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if recipe.batch_size % world:
+        raise RecipeError(f"batch_size {recipe.batch_size} cannot be shared evenly by {world} devices")
+    steps = recipe.max_steps or math.ceil(math.ceil(rows / recipe.batch_size) * recipe.epochs)
+    evaluates = recipe.data.eval is not None
+    _check_trackers(recipe.report_to)
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported() if recipe.bf16 is None else recipe.bf16
+    return TrainingArguments(
+        output_dir=str(recipe.output),
+        per_device_train_batch_size=recipe.batch_size // world,
+        num_train_epochs=recipe.epochs,
+        max_steps=recipe.max_steps or -1,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.schedule,
+        warmup_steps=round(recipe.warmup * steps),
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        bf16=bf16,
+        use_cpu=not torch.cuda.is_available(),
+        torch_compile=recipe.torch_compile,
+        logging_steps=recipe.logging_steps,
+        logging_nan_inf_filter=False,
+        eval_strategy=_when(recipe.eval_steps) if evaluates else "no",
+        eval_steps=recipe.eval_steps,
+        save_strategy=_when(recipe.save_steps or (recipe.eval_steps if recipe.patience else None)),
+        save_steps=recipe.save_steps or recipe.eval_steps or 500,
+        save_total_limit=recipe.keep_checkpoints,
+        load_best_model_at_end=recipe.patience is not None,
+        metric_for_best_model="eval_loss" if recipe.patience is not None else None,
+        greater_is_better=False if recipe.patience is not None else None,
+        train_sampling_strategy="group_by_length" if recipe.group_by_length else "random",
+        report_to=recipe.report_to or "none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        dataloader_pin_memory=False,
+    )
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    """Stop early where a tracker is unknown or not installed."""
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise RecipeError(
+                f"report_to: unknown tracker {name!r}; known: {', '.join(sorted(INTEGRATION_TO_CALLBACK))}"
+            )
+        if name not in get_available_reporting_integrations():
+            raise MissingExtraError(f"report_to: {name} is not installed; `pip install {name}`, or leave it out")
+
+
+def _when(steps: int | None) -> Literal["steps", "epoch"]:
+    return "steps" if steps else "epoch"
