@@ -52,6 +52,15 @@ trunk). *6 pairs a prompt*: four labelled responses, so that b is 96 and the off
 fixed gains*: the final RMSNorm's gains are drawn from a lognormal of log-std 1 and kept. *Pretrained trunk*: first
 trained as a language model on 1.2M tokens of the HH training dialogues. *Before norm*: the final norm is removed."""
 
+PREFERENCES = """## Human preferences: HH and RM-Bench chat
+
+Decoder from scratch, {seeds} seeds, about 1,700 pairs, two epochs, at most 512 tokens; a tenth of the training prompts
+validates. *Longer wins* prefers the response with more characters. In RM-Bench *hard* the wrong answer is the longer or
+fancier one, in *easy* the right one. Where *normal* is near one half, a model cannot tell right from wrong, and the
+other two only say how much it likes length and markup.
+
+"""
+
 NOT_DONE = """## What was not done
 
 - No reinforcement learning: the paper's RLOO and AlpacaEval results are not touched here.
@@ -61,6 +70,7 @@ NOT_DONE = """## What was not done
 - Gold is itself a reward model of 1.3B weights, with a noise of about 0.03 on a scale whose spread within a prompt is
   about 1. All 12 response models descend from one family, so the response shift is milder than the paper's.
 - MiniLM trains its top layer only.
+- Weight decay of 100 leaves rewards of size 1e-8: an order, nothing that a policy could be trained on.
 - Effective ranks depend on the number of rows; compare methods within a column, not columns with one another.
 - RM-Bench is its chat part (129 prompts), scored by a decoder trained on 1,700 pairs: far below a useful model.
 """
@@ -151,5 +161,5 @@ def when_it_helps(writer: Writer, evidence: Evidence, figures: Mapping[str, str]
     if plan.parts["reduction"]:
         parts.append("### The same λ = 0.01 under three reductions\n\n" + writer.reductions() + "\n")
     if plan.parts["hh"]:
-        parts.append("## Human preferences: HH and RM-Bench chat\n\n" + writer.preferences() + "\n")
+        parts.append(PREFERENCES.format(seeds=plan.seeds["hh"]) + writer.preferences() + "\n")
     return parts

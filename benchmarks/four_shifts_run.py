@@ -67,7 +67,7 @@ def material(model: str, name: str, sample: data.Sample, cache: Path) -> tuple[A
 
 
 def execute(run: Run, cache: Path) -> dict[str, Any]:
-    """Train and evaluate one configuration; deterministic given the run."""
+    """Train and evaluate one configuration; repeatable up to the rounding of float32 matrix products."""
     sample = data.Sample(seed=run.seed, share=run.share, responses=run.responses, noise=run.noise)
     splits, tokenizer, tokens = material(run.model, run.data, sample, cache)
     started = time.perf_counter()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from four_shifts_claims import BASES, NAMES, STRENGTHS, Evidence, Finding, signed
+from four_shifts_claims import BASES, STRENGTHS, Evidence, Finding, signed
 from four_shifts_plan import MAP, MAP_METHODS, METHODS, MINILM, MINILM_MAP, Run
 from four_shifts_stats import RESAMPLING, Measure, method_run
 from four_shifts_tables import EARLY, Writer, figure_of
@@ -12,6 +12,7 @@ from four_shifts_tables import EARLY, Writer, figure_of
 from trueup.measure.bootstrap import paired_difference
 from trueup.measure.scored import Estimate
 
+TITLES = {"decoder": "Decoder", "minilm": "MiniLM"}
 UNSEEN, SPREAD = Measure("tau"), Measure("reward_std", ("in_domain",))
 
 
@@ -41,7 +42,7 @@ def mechanics(evidence: Evidence) -> Iterator[str]:
         spread = [figure_of(level(evidence, model, name, SPREAD), 2) for name in ("BT", *STRENGTHS)]
         cv = [figure_of(level(evidence, model, name, Measure("norm_cv")), 4) for name in ("BT", STRENGTHS[-1])]
         yield (
-            f"**{NAMES[model]}: spread.** The in-domain reward std falls from {spread[0]} with BT to "
+            f"**{TITLES[model]}: spread.** The in-domain reward std falls from {spread[0]} with BT to "
             f"{', '.join(spread[1:])} with λ = 0.001, 0.01, 0.1. On unseen data the norm that the head reads has "
             f"std / mean {cv[0]} with BT and {cv[1]} with λ = 0.1."
         )
@@ -55,7 +56,7 @@ def gains(evidence: Evidence) -> Iterator[str]:
         parts = "; ".join(f"λ = {name[4:]}: {signed(gain)}" for name, gain in by_name.items())
         bt = figure_of(level(evidence, model, "BT", UNSEEN))
         yield (
-            f"**{NAMES[model]}: order of unseen data.** BT's mean τ is {bt} after the last epoch; BSR adds {parts}. "
+            f"**{TITLES[model]}: order of unseen data.** BT's mean τ is {bt} after the last epoch; BSR adds {parts}. "
             f"With early stopping on both sides λ = 0.1 adds {signed(early)}."
         )
 
@@ -73,8 +74,8 @@ def opponents(evidence: Evidence, writer: Writer) -> Iterator[str]:
         parts = "; ".join(f"{name}: {signed(gain)}" for name, gain in matched.items() if np.isfinite(gain.value))
         best = max(names, key=lambda name: np.nan_to_num(level(evidence, model, name, UNSEEN), nan=-1.0))
         yield (
-            f"**{NAMES[model]}: opponents.** λ = 0.1 at the last epoch against BT stopped early: {stopped}. "
-            f"BSR at the same reward std, minus {parts}. The best control is {best}, "
+            f"**{TITLES[model]}: opponents.** λ = 0.1 at the last epoch against BT stopped early: {stopped}. "
+            f"BSR at the same reward std, minus {parts}. The control with the highest τ is {best}, "
             f"{signed(evidence.gain(model, best, UNSEEN))} over BT."
         )
 

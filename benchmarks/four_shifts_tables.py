@@ -25,9 +25,9 @@ EARLY = Measure("tau", OUTSIDE, "best")
 SHORT = {"prompt_disjoint": "τ prompt", "response_disjoint": "τ response", "mutual_disjoint": "τ mutual"}
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is words, the others are numbers."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:
+    """A Markdown table; the first columns are words, the others are numbers."""
+    lines = [head, ["---"] * words + ["---:"] * (len(head) - words), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -226,12 +226,12 @@ class Writer:
                     [f"HH-{name}", method, level_of(accuracy), figure_of(best.value), figure_of(longer), *bench]
                 )
         head = ["data", "method", "test accuracy, last", "best epoch", "longer wins", "RM-Bench easy", "normal", "hard"]
-        return table(head, rows)
+        return table(head, rows, words=2)
 
     def verdicts(self, findings: Sequence[Finding]) -> str:
         """Claim by claim, with the numbers."""
         rows = [[one.claim, one.model, one.setting, one.measured, one.verdict] for one in findings]
-        return table(["claim", "model", "setting", "measured", "verdict"], rows)
+        return table(["claim", "model", "setting", "measured", "verdict"], rows, words=5)
 
     def short(self, findings: Sequence[Finding]) -> str:
         """One verdict for each claim and model."""
@@ -240,7 +240,8 @@ class Writer:
         for claim in dict.fromkeys(one.claim for one in findings):
             mine = [one for one in findings if one.claim == claim]
             rows.append([claim, *(overall([one for one in mine if one.model == model]) for model in models)])
-        return table(["claim", *models], [[cell.replace("not measured", "-") for cell in row] for row in rows])
+        filled = [[cell.replace("not measured", "-") for cell in row] for row in rows]
+        return table(["claim", *models], filled, words=1 + len(models))
 
 
 def level_of(estimate: Estimate) -> str:

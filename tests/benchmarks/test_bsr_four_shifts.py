@@ -235,8 +235,10 @@ def test_a_tiny_run_and_its_page(monkeypatch, tmp_path, rows):
     assert len(plain["validation"]) == 3
     assert plain["best_epoch"] in (1, 2)
     again = execute(runs[0], tmp_path)
-    assert again["epochs"] == plain["epochs"]
     spread = Measure("reward_std", ("train",))
+    # Matrix products round differently with the alignment of memory, hence no equality.
+    assert again["losses"][1:] == pytest.approx(plain["losses"][1:], rel=1e-4)
+    assert spread.of(again) == pytest.approx(spread.of(plain), rel=1e-2)
     assert spread.of(held) < spread.of(plain)
     plan = Plan(
         {name: () for name in make_plan(quick=True).parts} | {"decoder": (Run(), Run(**METHODS["BSR 0.1"]))},
