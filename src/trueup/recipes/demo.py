@@ -49,11 +49,11 @@ class Demo(Recipe):
     """
 
     output: Path = Path("demo")
-    prompts: int = 8000
+    prompts: int = 6000
     held_out: int = 400
     temperature: float = 0.25
     coefficient: float = 0.01
-    epochs: float = 3.0
+    epochs: float = 2.5
     batch_size: int = 32
     learning_rate: float = 2e-3
     width: int = 128
