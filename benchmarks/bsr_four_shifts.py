@@ -50,6 +50,7 @@ def report(plan: Plan, cache: Path, page: Path | None) -> dict[str, Any]:
     from four_shifts_page import page as words
     from four_shifts_run import settings
     from four_shifts_stats import Results, shrink_checks
+    from four_shifts_tables import Writer
 
     stored = workers.read_results(cache, settings())
     evidence = Evidence(Results(stored, plan.seeds), plan)
@@ -62,7 +63,8 @@ def report(plan: Plan, cache: Path, page: Path | None) -> dict[str, Any]:
     }
     if page is not None:
         figures = write_figures(evidence, page.parent)
-        page.write_text(words(evidence, findings, figures, facts), encoding="utf-8")
+        table = Writer(evidence).checks(checks)
+        page.write_text(words(evidence, findings, figures, facts | {"table": table}), encoding="utf-8")
     return {
         "name": "bsr_four_shifts",
         "ratio": None,

@@ -98,6 +98,11 @@ def command(facts: Mapping[str, object]) -> str:
 
 {facts["runs"]} trainings; {facts["minutes"]} minutes of worker time on a busy two-core machine, two workers at once.
 Reward spread and size of the mean reward must shrink with λ, or the command fails: {facts["checks"]}.
+*Shrinks* means that the strongest λ at least halves it and that no step up is clear (a rise counts when it exceeds 3% of
+BT's value and its paired interval lies above zero). *Over training* is the mean over all epochs from the second on: a
+mean reward at one moment swings too much to be compared, and at the last epoch the decoder's does not fall in order.
+
+{facts["table"]}
 """
 
 
@@ -138,7 +143,7 @@ def when_it_helps(writer: Writer, evidence: Evidence, figures: Mapping[str, str]
     parts, plan = ["## When does it help?\n"], evidence.plan
     if plan.parts["map"]:
         parts.append(
-            f"BSR minus BT in mean τ over the three unseen splits, decoder, {plan.seeds['map']} seeds. {CONDITIONS}\n\n"
+            f"BSR minus BT in mean τ over the three unseen splits, decoder, {plan.seeds['map']} seeds (the base row: the first of the main table's). {CONDITIONS}\n\n"
             + writer.map_rows(MAP, Run(), plan.seeds["map"])
             + "\n"
         )

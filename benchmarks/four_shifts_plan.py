@@ -106,7 +106,7 @@ class Plan:
         return list(dict.fromkeys(run for part in self.parts.values() for run in part))
 
 
-SEEDS = {"decoder": 8, "minilm": 8, "trace": 4, "map": 4, "hh": 3, "reduction": 4, "minilm_map": 5}
+SEEDS = {"decoder": 8, "minilm": 8, "trace": 4, "map": 4, "hh": 3, "reduction": 4, "minilm_map": 8}
 QUICK = {"decoder": 2, "minilm": 0, "trace": 0, "map": 0, "hh": 0, "reduction": 0, "minilm_map": 0}
 
 

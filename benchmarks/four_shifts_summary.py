@@ -6,13 +6,12 @@ from dataclasses import replace
 import numpy as np
 from four_shifts_claims import BASES, STRENGTHS, Evidence, Finding, signed
 from four_shifts_plan import MAP, MAP_METHODS, METHODS, MINILM, MINILM_MAP, Run
-from four_shifts_stats import RESAMPLING, Measure, method_run
+from four_shifts_stats import RESAMPLING, TITLES, Measure, method_run
 from four_shifts_tables import EARLY, Writer, figure_of
 
 from trueup.measure.bootstrap import paired_difference
 from trueup.measure.scored import Estimate
 
-TITLES = {"decoder": "Decoder", "minilm": "MiniLM"}
 UNSEEN, SPREAD = Measure("tau"), Measure("reward_std", ("in_domain",))
 
 

@@ -8,6 +8,7 @@ import four_shifts_data as data
 import numpy as np
 from four_shifts_claims import NAMES, Evidence, Finding, hh_run, overall, signed
 from four_shifts_plan import (
+    LAMBDAS,
     MAP_METHODS,
     METHODS,
     MINILM,
@@ -227,6 +228,14 @@ class Writer:
                 )
         head = ["data", "method", "test accuracy, last", "best epoch", "longer wins", "RM-Bench easy", "normal", "hard"]
         return table(head, rows, words=2)
+
+    def checks(self, checks: Sequence[Mapping[str, Any]]) -> str:
+        """What must shrink with lambda."""
+        rows = []
+        for check in checks:
+            values = [figure_of(value, 2) for value in check["values"].values()]
+            rows.append([check["name"], *values, "yes" if check["passed"] else "no"])
+        return table(["seed means", "BT", *(f"λ = {lam:g}" for lam in LAMBDAS), "shrinks"], rows)
 
     def verdicts(self, findings: Sequence[Finding]) -> str:
         """Claim by claim, with the numbers."""

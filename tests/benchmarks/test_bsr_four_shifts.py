@@ -129,8 +129,15 @@ def test_every_part_has_its_opponent():
         ([4.0, 3.0, float("nan"), 2.0, 1.0], False),
     ],
 )
-def test_shrinks(values, expected):
-    assert shrinks(values) is expected
+def test_shrinks_with_one_seed(values, expected):
+    assert shrinks([np.array([value]) for value in values]) is expected
+
+
+def test_only_a_clear_rise_is_held_against_shrinking():
+    first, last = np.full(4, 4.0), np.full(4, 1.0)
+    unclear, clear = np.array([6.0, 2.5, 5.0, 3.5]), np.array([4.2, 4.3, 4.2, 4.3])
+    assert shrinks([first, unclear, last])
+    assert not shrinks([first, clear, last])
 
 
 def test_verdicts():
@@ -246,7 +253,7 @@ def test_a_tiny_run_and_its_page(monkeypatch, tmp_path, rows):
     )
     stored = {Run().key: plain, method_run(Run(), "BSR 0.1").key: held}
     evidence = Evidence(Results(stored, plan.seeds), plan)
-    text = page(evidence, all_findings(evidence), {}, {"runs": 2, "minutes": 0, "checks": "none"})
+    text = page(evidence, all_findings(evidence), {}, {"runs": 2, "minutes": 0, "checks": "none", "table": ""})
     assert "| BSR 0.1 |" in text
     assert "## Claim by claim" in text
     assert "nan" not in text
