@@ -46,11 +46,13 @@ DESIGN = f"""## Design
     *Before norm* is what enters the last RMSNorm or LayerNorm.
 """
 
-CONDITIONS = """Each row changes one thing
-of the base design (one pair a prompt, all training prompts, head after the final norm, learned gains from 1, random
-trunk). *6 pairs a prompt*: four labelled responses, so that b is 96 and the official coefficient λb sixfold. *Uneven
-fixed gains*: the final RMSNorm's gains are drawn from a lognormal of log-std 1 and kept. *Pretrained trunk*: first
-trained as a language model on 1.2M tokens of the HH training dialogues. *Before norm*: the final norm is removed."""
+CONDITIONS = """
+
+Each row changes one thing of the base design (one pair a prompt, all training prompts, head after the final norm, learned
+gains from 1, random trunk). *6 pairs a prompt*: four labelled responses, so that b is 96 and the official coefficient λb
+sixfold. *Uneven fixed gains*: the final RMSNorm's gains are drawn from a lognormal of log-std 1 and kept. *Pretrained
+trunk*: first trained as a language model on 1.2M tokens of the HH training dialogues. *Before norm*: the final norm is
+removed."""
 
 PREFERENCES = """## Human preferences: HH and RM-Bench chat
 
@@ -98,9 +100,10 @@ def command(facts: Mapping[str, object]) -> str:
 
 {facts["runs"]} trainings; {facts["minutes"]} minutes of worker time on a busy two-core machine, two workers at once.
 Reward spread and size of the mean reward must shrink with λ, or the command fails: {facts["checks"]}.
-*Shrinks* means that the strongest λ at least halves it and that no step up is clear (a rise counts when it exceeds 3% of
-BT's value and its paired interval lies above zero). *Over training* is the mean over all epochs from the second on: a
-mean reward at one moment swings too much to be compared, and at the last epoch the decoder's does not fall in order.
+*Shrinks* means that the strongest λ at least halves it and that no step up is clear (a rise counts when it exceeds 3%
+of BT's value and its paired interval lies above zero). *Over training* is the mean over all epochs from the second on:
+a mean reward at one moment swings too much to be compared (in the decoder's table, the size of the mean at the last
+epoch need not fall in order).
 
 {facts["table"]}
 """
@@ -143,7 +146,8 @@ def when_it_helps(writer: Writer, evidence: Evidence, figures: Mapping[str, str]
     parts, plan = ["## When does it help?\n"], evidence.plan
     if plan.parts["map"]:
         parts.append(
-            f"BSR minus BT in mean τ over the three unseen splits, decoder, {plan.seeds['map']} seeds (the base row: the first of the main table's). {CONDITIONS}\n\n"
+            f"BSR minus BT in mean τ over the three unseen splits, decoder, {plan.seeds['map']} seeds (in the base row "
+            f"the first ones of the main table).{CONDITIONS}\n\n"
             + writer.map_rows(MAP, Run(), plan.seeds["map"])
             + "\n"
         )

@@ -132,7 +132,7 @@ def make_plan(*, quick: bool) -> Plan:
     hh = [
         {"data": data, "epochs": HH_EPOCHS} | METHODS[name] for data in ("helpful", "harmless") for name in MAP_METHODS
     ]
-    main = [change for name, change in METHODS.items() if not quick or not name.startswith(("centring", "weight"))]
+    main = [change for name, change in METHODS.items() if not quick or name.startswith(("BT", "BSR"))]
     changes: dict[str, list[Mapping[str, Any]]] = {
         "decoder": main,
         "minilm": minilm_methods(),

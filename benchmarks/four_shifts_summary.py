@@ -18,7 +18,13 @@ UNSEEN, SPREAD = Measure("tau"), Measure("reward_std", ("in_domain",))
 def in_short(evidence: Evidence, findings: Sequence[Finding]) -> str:
     """The section."""
     writer = Writer(evidence)
-    sentences = [*mechanics(evidence), *gains(evidence), *opponents(evidence, writer), *conditions(evidence)]
+    sentences = [
+        answer(evidence),
+        *mechanics(evidence),
+        *gains(evidence),
+        *opponents(evidence, writer),
+        *conditions(evidence),
+    ]
     listed = "\n".join(f"- {sentence}" for sentence in sentences)
     return f"""## In short
 
@@ -33,6 +39,16 @@ scale*: it holds zero, so that no effect was seen. The numbers are further down.
 
 def level(evidence: Evidence, model: str, name: str, measure: Measure) -> float:
     return evidence.results.level(method_run(BASES[model], name), measure, evidence.plan.seeds[model]).value
+
+
+def answer(evidence: Evidence) -> str:
+    """How often the gain was clear, over models and strengths."""
+    parts = []
+    for words, measure in (("after the last epoch", UNSEEN), ("with both stopped early", EARLY)):
+        found = [evidence.gain(model, name, measure) for model, _, _ in evidence.models() for name in STRENGTHS]
+        better, worse = sum(one.low > 0 for one in found), sum(one.high < 0 for one in found)
+        parts.append(f"{words} it is clear in {better} of {len(found)} comparisons (a clear loss in {worse})")
+    return f"**Does BSR order unseen data better than BT?** Over models and λ = 0.001, 0.01, 0.1: {'; '.join(parts)}."
 
 
 def mechanics(evidence: Evidence) -> Iterator[str]:
