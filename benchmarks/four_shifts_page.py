@@ -48,11 +48,11 @@ DESIGN = f"""## Design
 
 CONDITIONS = """
 
-Each row changes one thing of the base design (one pair a prompt, all training prompts, head after the final norm, learned
-gains from 1, random trunk). *6 pairs a prompt*: four labelled responses, so that b is 96 and the official coefficient λb
-sixfold. *Uneven fixed gains*: the final RMSNorm's gains are drawn from a lognormal of log-std 1 and kept. *Pretrained
-trunk*: first trained as a language model on 1.2M tokens of the HH training dialogues. *Before norm*: the final norm is
-removed."""
+Each row changes one thing of the base design (one pair a prompt, all training prompts, head after the final norm,
+learned gains from 1, random trunk). *6 pairs a prompt*: four labelled responses, so that b is 96 and the official
+coefficient λb sixfold. *Uneven fixed gains*: the final RMSNorm's gains are drawn from a lognormal of log-std 1 and
+kept. *Pretrained trunk*: first trained as a language model on 1.2M tokens of the HH training dialogues. *Before
+norm*: the final norm is removed."""
 
 PREFERENCES = """## Human preferences: HH and RM-Bench chat
 
@@ -103,7 +103,8 @@ Reward spread and size of the mean reward must shrink with λ, or the command fa
 *Shrinks* means that the strongest λ at least halves it and that no step up is clear (a rise counts when it exceeds 3%
 of BT's value and its paired interval lies above zero). *Over training* is the mean over all epochs from the second on:
 a mean reward at one moment swings too much to be compared (in the decoder's table, the size of the mean at the last
-epoch need not fall in order).
+epoch need not fall in order). This criterion replaced plain monotony at the last epoch after that had failed for the
+decoder's mean; the spread is monotone either way.
 
 {facts["table"]}
 """
