@@ -108,7 +108,7 @@ def one_step(
 ) -> float:
     """The library's step in a single micro-batch: count, forward, the step's sums, loss."""
     model.train()
-    step = Step.count(rows, rank=0, world=1, add=lambda table: table, device=model.device)
+    step = Step.count(rows)
     everything = tuple(sorted(range(len(rows)), key=lambda i: rows[i].longest))
     branches = models.forward(model, [rows[i] for i in everything])
     sums = statistics(step, terms, [(everything, branches)], add=lambda tensor: tensor)

@@ -13,20 +13,13 @@ def branches_of(rows):
     return Branches(torch.arange(float(count)), torch.ones(count, 3))
 
 
-def test_counts_and_order_over_devices_that_bring_their_own_rows():
-    """Two devices simulated one after the other: the table they would add up is made by hand."""
+def test_pairs_keep_the_order_of_the_step_however_it_is_cut():
     rows = random_rows(7, seed=1)
-    hands = [rows[:3], rows[3:]]
-    tables = []
-    for rank, hand in enumerate(hands):
-        Step.count(hand, rank=rank, world=2, add=lambda table: tables.append(table.clone()) or table)
-    whole = Step.count(rows)
-    for rank, hand in enumerate(hands):
-        step = Step.count(hand, rank=rank, world=2, add=lambda table: sum(tables))
-        assert step.units == whole.units
-        order = step.batch((1, 0), branches_of([hand[1], hand[0]])).order.tolist()
-        place = 3 * rank
-        assert order == whole.batch((place + 1, place), branches_of([hand[1], hand[0]])).order.tolist()
+    step = Step.count(rows)
+    starts = [sum(len(row.pairs) for row in rows[:i]) for i in range(7)]
+    for part in ((0, 1, 2), (6, 3), (5, 4)):
+        order = step.batch(part, branches_of([rows[i] for i in part])).order.tolist()
+        assert order == [starts[i] + k for i in part for k in range(len(rows[i].pairs))]
 
 
 def test_units():

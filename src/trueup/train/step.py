@@ -46,37 +46,25 @@ class Devices:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """The rows of one optimiser step, and the whole step's counts.
+    """The rows of one optimiser step, over all devices, and how many units of each kind they hold.
 
     Args:
-        rows: All rows of the step, or this device's where the data were shared out before.
-        first_pair: Pairs that earlier devices hold, so that pairs have one order over all devices.
-        units: Number of units of each kind in the whole step, over all devices.
+        rows: All rows of the step.
+        units: Number of pairs, rankings and branches.
     """
 
     rows: Sequence[BranchRow]
-    first_pair: int
     units: Mapping[str, int]
 
     @classmethod
-    def count(
-        cls,
-        rows: Sequence[BranchRow],
-        *,
-        rank: int = 0,
-        world: int = 1,
-        add: SumOverDevices = lambda tensor: tensor,
-        device: torch.device | str = "cpu",
-    ) -> "Step":
-        """Count the step's units; over all devices, where each brings rows of its own."""
-        pairs = sum(len(row.pairs) for row in rows)
-        ranked = sum(int((row.rank >= 0).sum() >= 2) for row in rows)
-        table = torch.zeros(world, 3, dtype=torch.long, device=device)
-        table[rank] = torch.tensor([pairs, ranked, sum(len(row.branch_lengths) for row in rows)])
-        table = add(table).cpu()
-        total = table.sum(0).tolist()
-        units = {"pair": total[0], "prompt": total[1], "branch": total[2]}
-        return cls(rows=rows, first_pair=int(table[:rank, 0].sum()), units=units)
+    def count(cls, rows: Sequence[BranchRow]) -> "Step":
+        """Count the step's units."""
+        units = {
+            "pair": sum(len(row.pairs) for row in rows),
+            "prompt": sum(int((row.rank >= 0).sum() >= 2) for row in rows),
+            "branch": sum(len(row.branch_lengths) for row in rows),
+        }
+        return cls(rows=rows, units=units)
 
     def batch(self, part: Part, branches: Branches) -> RewardBatch:
         """What objectives see of one micro-batch; an empty part gives a batch without units."""
@@ -85,7 +73,7 @@ class Step:
         pair_counts = np.asarray([len(row.pairs) for row in rows], np.int64)
         pairs = np.concatenate([np.zeros((0, 2), np.int64), *(row.pairs for row in rows)])
         offsets = np.cumsum(branch_counts) - branch_counts
-        starts = np.cumsum([0, *(len(row.pairs) for row in self.rows)]) + self.first_pair
+        starts = np.cumsum([0, *(len(row.pairs) for row in self.rows)])
         order = [starts[i] + np.arange(len(self.rows[i].pairs)) for i in part]
         margin = np.repeat(np.asarray([row.margin for row in rows], np.float64), pair_counts)
         device = branches.reward.device

@@ -31,6 +31,8 @@ class BatchSumToZero:
     **Deviations**: the released code takes m over each device's own batch, so its strength depends on the launch.
     Here a group is the whole step, or `group_size` consecutive pairs: 16 repeats the paper's 8 devices of 16 pairs
     on any number of devices. A short last group counts its own pairs.
+    **Beware**: b counts pairs. All six pairs of four responses make the official strength six times that of one pair a
+    prompt; set `group_size` to the number of prompts, or a smaller coefficient.
     **Limits**: Bradley-Terry alone at `coefficient = 0`; per-pair centring of coefficient/4 at `group_size = 1`.
 
     Args:
