@@ -314,7 +314,7 @@ def floor_seconds(facts: dict, steps: int) -> float:
 
 def run_training(case: str, options) -> dict:
     step = MULTI_STEP if case == "multi" else HH_STEP
-    steps = 3 if options.quick else 4 if case == "25m" else 8
+    steps = 3 if options.quick or case == "25m" else 8
     repeats = options.repeats or (1 if options.quick else 3)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
