@@ -1,6 +1,7 @@
 """How rows become text and text becomes tokens."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 
 from tiny_models import CHATML, LLAMA_LIKE, make_tokenizer
 from trueup.data.rows import Message, Origin, Response, Row
-from trueup.data.templates import BUILT_IN_TEMPLATE, TextFormat, encode, infer_format, render, with_length
+from trueup.data.templates import BUILT_IN_TEMPLATE, TextFormat, encode, infer_format, render
 from trueup.errors import DataError, RecipeError
+from trueup.recipes.data import DataRecipe
 
 TURNS = (Message("user", "Hello"),)
 SPECIAL = ("<|role|>", "<|eot_id|>", "<|im_start|>", "<|im_end|>")
@@ -152,13 +154,16 @@ def make_tokenizer_once(made):
 
 def test_a_rendered_chat_is_cut_as_it_stands():
     tokenizer = make_tokenizer(bos="<s>", extra=SPECIAL, chat_template=LLAMA_LIKE)
-    form = with_length(infer(tokenizer), 3)
-    whole = ids_of(TURNS, "Yes", tokenizer, with_length(form, None))
+    form = replace(infer(tokenizer), max_length=3)
+    whole = ids_of(TURNS, "Yes", tokenizer, replace(form, max_length=None))
     assert ids_of(TURNS, "Yes", tokenizer, form) == whole[-3:]
 
 
 def test_a_length_of_one_is_refused():
-    form = TextFormat(kind="plain", special_tokens=True, append_eos=True)
     with pytest.raises(RecipeError, match="at least 2 tokens, got 1"):
-        with_length(form, 1)
+        DataRecipe(train="pairs.jsonl", max_length=1)
+
+
+def test_a_format_survives_being_written_down():
+    form = TextFormat(kind="plain", special_tokens=True, append_eos=True)
     assert TextFormat(**form.to_dict()) == form

@@ -1,1 +1,1 @@
-"""data."""
+"""Text in, branches out: formats, the data report, splits, token ids."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from jinja2 import TemplateError
@@ -198,10 +198,3 @@ def _cut(ids: list[int], *, form: TextFormat, lead: int, tail: int) -> list[int]
     body, room = ids[lead : len(ids) - tail], max(form.max_length - lead - tail, 0)
     kept = body[len(body) - room :] if form.truncation_side == "left" else body[:room]
     return [*ids[:lead], *kept, *ids[len(ids) - tail :]]
-
-
-def with_length(form: TextFormat, max_length: int | None) -> TextFormat:
-    """The same format at another maximum length."""
-    if max_length is not None and max_length < 2:
-        raise RecipeError(f"max_length must be at least 2 tokens, got {max_length}")
-    return replace(form, max_length=max_length)

@@ -1,1 +1,1 @@
-"""lab."""
+"""Scale models of the whole problem: a small language world with a gold reward, and tiny models."""

@@ -48,11 +48,6 @@ class ScoredSplit:
         """Reward of chosen minus reward of rejected, for each pair."""
         return self.reward[self.pairs[:, 0]] - self.reward[self.pairs[:, 1]]
 
-    @property
-    def has_hidden(self) -> bool:
-        """Whether hidden states were recorded."""
-        return self.hidden is not None
-
 
 @dataclass(frozen=True)
 class Estimate:

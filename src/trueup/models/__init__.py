@@ -1,1 +1,1 @@
-"""models."""
+"""The shared-prompt forward, the reward model and its checkpoints."""

@@ -1,1 +1,1 @@
-"""heads."""
+"""What turns a hidden state into a reward."""
