@@ -1,0 +1,1 @@
+"""How far one policy is from another."""

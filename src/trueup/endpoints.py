@@ -1,0 +1,1 @@
+"""HTTP endpoints: bounded retries, a rate limit, and answers kept on disk."""
