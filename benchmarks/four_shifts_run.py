@@ -26,6 +26,7 @@ from trueup.measure.scored import ScoredSplit
 from trueup.models.plan import cut
 from trueup.models.reward import RewardModel
 from trueup.objectives import REWARD_OBJECTIVES, REWARD_REGULARIZERS
+from trueup.train.reward_step import reward_batch
 from trueup.train.step import Step, reduce_loss, statistics
 from trueup.types import RewardObjective
 
@@ -111,8 +112,8 @@ def one_step(
     step = Step.count(rows)
     everything = tuple(sorted(range(len(rows)), key=lambda i: rows[i].longest))
     branches = models.forward(model, [rows[i] for i in everything])
-    sums = statistics(step, terms, [(everything, branches)], add=lambda tensor: tensor)
-    loss = reduce_loss(step, terms, step.batch(everything, branches), sums)
+    sums = statistics(terms, [reward_batch(step, everything, branches)], add=lambda tensor: tensor)
+    loss = reduce_loss(step, terms, reward_batch(step, everything, branches), sums)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -209,7 +209,7 @@ def train_trueup(folder: Path, rows: list, request: dict) -> dict:
     from trueup.data.templates import TextFormat
     from trueup.models.checkpoints import load_reward_model
     from trueup.objectives import BradleyTerry
-    from trueup.train.trainer import RewardTrainer
+    from trueup.train.reward_trainer import RewardTrainer
 
     trees = [join(r["sequences"], pairs=[tuple(p) for p in r["pairs"]], index=i) for i, r in enumerate(rows)]
     loaded = load_reward_model(folder / "model")

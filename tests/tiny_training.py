@@ -13,7 +13,7 @@ from trueup.data.rows import Origin, Response, Row
 from trueup.data.templates import TextFormat
 from trueup.models.reward import RewardModel
 from trueup.objectives.reward.bradley_terry import BradleyTerry
-from trueup.train.trainer import RewardTrainer
+from trueup.train.reward_trainer import RewardTrainer
 
 VOCABULARY = 97
 TOKENIZER = make_tokenizer(pad="<pad>")

@@ -6,7 +6,7 @@ tokens, `d` hidden, `v` vocabulary.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -79,10 +79,36 @@ class RewardObjective(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class PolicyBatch:
+    """What an objective of policies sees: per-token tensors of the responses, never token ids or a model.
+
+    Args:
+        logprob: Log-probability of each response token given all before it, in nats, float32 or wider.
+        branch: Number of each token's branch within the batch; tokens of one branch follow one another.
+        prompt: Index of each branch's prompt within the batch.
+    """
+
+    logprob: Float[Tensor, " t"]
+    branch: Int[Tensor, " t"]
+    prompt: Int[Tensor, " branches"]
+
+
+@runtime_checkable
+class PolicyObjective(Protocol):
+    """One term of a policy's loss."""
+
+    unit: ClassVar[Unit]
+
+    def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
+        """Return the unreduced loss; pure and deterministic."""
+        ...
+
+
 @runtime_checkable
 class Coupled(Protocol):
     """A term whose value couples the units of a step (batch-wise sum-to-zero, for one)."""
 
-    def statistics(self, batch: RewardBatch, /) -> Stats:
+    def statistics(self, batch: Any, /) -> Stats:
         """Return detached sums, additive over the step's micro-batches and devices."""
         ...

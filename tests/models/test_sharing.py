@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from tiny_models import ENCODERS, FAMILIES, SIZES
 from trueup.data.branches import join
 from trueup.models import attention
-from trueup.models.reward import RewardModel, check_sharing, find_head
+from trueup.models.branch_model import check_sharing
+from trueup.models.reward import RewardModel, find_head
 
 ROWS = [join([[5, 6, 7, 8, 9], [5, 6, 7, 10]]), join([[11, 12], [13, 14, 15]])]
 OTHERS = {

@@ -5,6 +5,7 @@ import torch
 
 from tiny_training import random_rows
 from trueup.models.reward import Branches
+from trueup.train.reward_step import reward_batch
 from trueup.train.step import Devices, Step, Tally, summarize
 
 
@@ -18,7 +19,7 @@ def test_pairs_keep_the_order_of_the_step_however_it_is_cut():
     step = Step.count(rows)
     starts = [sum(len(row.pairs) for row in rows[:i]) for i in range(7)]
     for part in ((0, 1, 2), (6, 3), (5, 4)):
-        order = step.batch(part, branches_of([rows[i] for i in part])).order.tolist()
+        order = reward_batch(step, part, branches_of([rows[i] for i in part])).order.tolist()
         assert order == [starts[i] + k for i in part for k in range(len(rows[i].pairs))]
 
 
@@ -32,7 +33,7 @@ def test_units():
 
 def test_a_batch_points_at_its_own_rewards():
     rows = random_rows(4)
-    batch = Step.count(rows).batch((2, 0), branches_of([rows[2], rows[0]]))
+    batch = reward_batch(Step.count(rows), (2, 0), branches_of([rows[2], rows[0]]))
     first = len(rows[2].branch_lengths)
     assert batch.pairs.tolist() == rows[2].pairs.tolist() + (rows[0].pairs + first).tolist()
     assert batch.prompt.tolist() == [0] * first + [1] * len(rows[0].branch_lengths)
@@ -47,7 +48,7 @@ def test_a_batch_points_at_its_own_rewards():
 def test_an_empty_part_has_no_units():
     rows = random_rows(2)
     none = Branches(torch.zeros(0), torch.zeros(0, 3))
-    batch = Step.count(rows).batch((), none)
+    batch = reward_batch(Step.count(rows), (), none)
     assert batch.pairs.shape == (0, 2)
     assert len(batch.order) == len(batch.margin) == len(batch.rank) == len(batch.prompt) == 0
 

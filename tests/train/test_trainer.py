@@ -30,7 +30,7 @@ from trueup.objectives.reward.bsr import BatchSumToZero
 from trueup.recipes.data import DataRecipe
 from trueup.recipes.train_reward import TrainReward, train_reward
 from trueup.train.prepare import prepare
-from trueup.train.trainer import OFFENDERS
+from trueup.train.reward_trainer import OFFENDERS
 
 COUPLED = [BradleyTerry(), BatchSumToZero(coefficient=0.1)]
 

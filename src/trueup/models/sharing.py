@@ -35,10 +35,10 @@ def is_causal(model: PreTrainedModel) -> bool:
     return known and hasattr(model, "score") and not bidirectional
 
 
-def obstacle(model: PreTrainedModel) -> str | None:
+def obstacle(model: PreTrainedModel, *, causal: bool) -> str | None:
     """Why a model cannot share prompts between branches, or None if it can."""
     config = model.config.get_text_config()
-    if not is_causal(model):
+    if not causal:
         return "it is not causal: every token sees the whole sequence"
     if any(config.model_type.startswith(name) for name in _RECURRENT):
         return "it is recurrent"
@@ -53,14 +53,15 @@ def obstacle(model: PreTrainedModel) -> str | None:
     return None
 
 
-def choose(model: PreTrainedModel, *, flex: bool) -> tuple[Sharing, str | None]:
+def choose(model: PreTrainedModel, *, flex: bool, causal: bool) -> tuple[Sharing, str | None]:
     """The best way to compute a model's branches, and why not a better one.
 
     Args:
-        model: A sequence classifier.
+        model: A model of transformers.
         flex: Whether FlexAttention may be used (CUDA).
+        causal: Whether each token sees only what comes before it.
     """
-    reason = obstacle(model)
+    reason = obstacle(model, causal=causal)
     if reason is not None:
         return "separate", reason
     if model._supports_attention_backend:

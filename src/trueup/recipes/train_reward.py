@@ -18,8 +18,9 @@ from trueup.data.selection import Selection
 from trueup.data.templates import TextFormat, infer_format
 from trueup.errors import DataError, RecipeError, TrueupError
 from trueup.files import cache_folder, move_into_place, output_errors, remove_leftovers, write_text
+from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import load_tokenizer, new_reward_model
-from trueup.models.reward import RewardModel, check_sharing
+from trueup.models.reward import RewardModel
 from trueup.objectives.reward.bsr import BatchSumToZero
 from trueup.recipes.arguments import training_arguments
 from trueup.recipes.card import card_of
@@ -32,7 +33,7 @@ from trueup.report.page import write_page
 from trueup.report.training import read_log, training_page
 from trueup.train.callbacks import MetricsFile, ProgressBar
 from trueup.train.prepare import Prepared, prepare
-from trueup.train.trainer import RewardTrainer
+from trueup.train.reward_trainer import RewardTrainer
 
 __all__ = ["TrainReward", "TrainedReward", "train_reward"]
 

@@ -12,9 +12,9 @@ from trueup.data.branches import BranchRow
 from trueup.data.rows import Origin, Prompt, Response, Row
 from trueup.data.tokens import TokenTable, tokenize_rows
 from trueup.errors import DataError, NonFiniteError
+from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import Checkpoint
 from trueup.models.plan import cut
-from trueup.models.reward import check_sharing
 from trueup.rewards.base import Scores
 
 logger = logging.getLogger(__name__)

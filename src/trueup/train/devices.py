@@ -2,10 +2,10 @@
 
 from transformers import TrainingArguments
 
-from trueup.models.reward import RewardModel
+from trueup.models.branch_model import BranchModel
 
 
-def prepare_for_devices(model: RewardModel, args: TrainingArguments) -> None:
+def prepare_for_devices(model: BranchModel, args: TrainingArguments) -> None:
     """Settings that transformers and accelerate only read off a `PreTrainedModel`, or choose wrongly for ours."""
     # What FSDP shards as one unit: a decoder layer.
     present = {type(module).__name__ for module in model.modules()}

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from trueup.data.templates import TextFormat
 from trueup.files import move_into_place, output_errors
-from trueup.models.checkpoints import save_reward_model
-from trueup.models.reward import RewardModel
+from trueup.models.branch_model import BranchModel
 from trueup.train.weights import load_weights
 
 
@@ -36,7 +36,7 @@ class SavingTrainer(Trainer):
     _started: float | None = None
 
     @property
-    def reward_model(self) -> RewardModel:
+    def unwrapped(self) -> BranchModel:
         """The model without the wrapping of a distributed or compiled run."""
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
@@ -103,25 +103,22 @@ class SavingTrainer(Trainer):
         """Save an ordinary transformers checkpoint (safetensors; nothing pickled holds weights)."""
         if not self.args.should_save:
             return
-        save_reward_model(
-            output_dir or self.args.output_dir,
-            self.reward_model,
-            tokenizer=self.tokenizer,
-            form=self.form,
-            provenance=self.provenance,
-            state=state_dict,
-        )
+        self._write(Path(output_dir or self.args.output_dir), state_dict)
+
+    @abstractmethod
+    def _write(self, folder: Path, state: Mapping[str, Tensor] | None) -> None:
+        """Write model, tokenizer and side file into a folder; `state` holds weights gathered from several devices."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Load the weights of a checkpoint that `_save` wrote."""
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        load_weights(self.reward_model, Path(resume_from_checkpoint))
+        load_weights(self.unwrapped, Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
         """Go back to the best checkpoint's weights."""
         if self.is_fsdp_enabled:
             super()._load_best_model()
             return
-        load_weights(self.reward_model, Path(str(self.state.best_model_checkpoint)))
+        load_weights(self.unwrapped, Path(str(self.state.best_model_checkpoint)))

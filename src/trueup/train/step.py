@@ -1,4 +1,4 @@
-"""One optimiser step of a reward model: losses summed over micro-batches and devices, normalised once.
+"""One optimiser step: losses summed over micro-batches and devices, normalised once.
 
 An objective returns one value per unit and never learns how the step was cut. Here the step's units are counted before
 the first pass; coupled objectives get the whole step's sums, from an extra pass without gradient where the step has
@@ -7,17 +7,16 @@ several micro-batches.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from trueup.data.branches import BranchRow
 from trueup.functional.masked import masked_sum
-from trueup.models.branching import Layout
-from trueup.models.plan import Part
-from trueup.models.reward import Branches
-from trueup.types import Coupled, RewardBatch, RewardObjective, Stats
+from trueup.types import Coupled, PolicyObjective, RewardObjective, Stats
+
+Objective = RewardObjective | PolicyObjective
 
 SumOverDevices = Callable[[Tensor], Tensor]
 """All-reduce by sum; the identity on one device."""
@@ -50,7 +49,7 @@ class Step:
 
     Args:
         rows: All rows of the step.
-        units: Number of pairs, rankings and branches.
+        units: Number of pairs, rankings, branches and response tokens.
     """
 
     rows: Sequence[BranchRow]
@@ -63,34 +62,9 @@ class Step:
             "pair": sum(len(row.pairs) for row in rows),
             "prompt": sum(int((row.rank >= 0).sum() >= 2) for row in rows),
             "branch": sum(len(row.branch_lengths) for row in rows),
+            "token": sum(sum(row.branch_lengths) for row in rows),
         }
         return cls(rows=rows, units=units)
-
-    def batch(self, part: Part, branches: Branches) -> RewardBatch:
-        """What objectives see of one micro-batch; an empty part gives a batch without units."""
-        rows = [self.rows[i] for i in part]
-        branch_counts = np.asarray([len(row.branch_lengths) for row in rows], np.int64)
-        pair_counts = np.asarray([len(row.pairs) for row in rows], np.int64)
-        pairs = np.concatenate([np.zeros((0, 2), np.int64), *(row.pairs for row in rows)])
-        offsets = np.cumsum(branch_counts) - branch_counts
-        starts = np.cumsum([0, *(len(row.pairs) for row in self.rows)])
-        order = [starts[i] + np.arange(len(self.rows[i].pairs)) for i in part]
-        margin = np.repeat(np.asarray([row.margin for row in rows], np.float64), pair_counts)
-        device = branches.reward.device
-
-        def tensor(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array).to(device)
-
-        return RewardBatch(
-            reward=branches.reward,
-            hidden=branches.hidden,
-            prompt=tensor(np.repeat(np.arange(len(rows)), branch_counts)),
-            pairs=tensor(pairs + np.repeat(offsets, pair_counts)[:, None]),
-            margin=tensor(margin).to(branches.reward.dtype),
-            order=tensor(np.concatenate([np.zeros(0, np.int64), *order])),
-            step_pairs=self.units["pair"],
-            rank=tensor(np.concatenate([np.zeros(0, np.int64), *(row.rank for row in rows)])),
-        )
 
 
 @dataclass
@@ -137,65 +111,42 @@ def add_stats(total: Stats | None, more: Stats) -> Stats:
     return more if total is None else {name: total[name] + value for name, value in more.items()}
 
 
-def statistics(
-    step: Step,
-    terms: Sequence[RewardObjective],
-    passes: Sequence[tuple[Part, Branches]],
-    *,
-    add: SumOverDevices,
-) -> list[Stats]:
+def statistics(terms: Sequence[Objective], batches: Sequence[Any], *, add: SumOverDevices) -> list[Stats]:
     """Each term's statistics over the whole step; empty for terms that couple nothing."""
     result: list[Stats] = []
     for term in terms:
         total: Stats | None = None
         if isinstance(term, Coupled):
-            for part, branches in passes:
-                total = add_stats(total, term.statistics(step.batch(part, branches)))
+            for batch in batches:
+                total = add_stats(total, term.statistics(batch))
         result.append({name: add(value) for name, value in (total or {}).items()})
     return result
 
 
 def reduce_loss(
     step: Step,
-    terms: Sequence[RewardObjective],
-    batch: RewardBatch,
+    terms: Sequence[Objective],
+    batch: Any,
     stats: Sequence[Stats],
     *,
     tally: Tally | None = None,
 ) -> Tensor:
     """Share of the step's loss in a micro-batch: each term's sum over its units, divided by the step's count."""
-    total = batch.reward.new_zeros(())
+    shares: list[Tensor] = []
     for term, sums in zip(terms, stats, strict=True):
         loss = term(batch, sums)
-        share = masked_sum(loss.values, loss.mask) / max(step.units[term.unit], 1)
-        total = total + share
+        shares.append(masked_sum(loss.values, loss.mask) / max(step.units[term.unit], 1))
         if tally is not None:
             logged = {f"loss/{term_name(term)}": loss.values, **loss.metrics}
             for name, values in logged.items():
                 tally.add(name, values if loss.mask is None else values[loss.mask])
-    return total
+    return torch.stack(shares).sum()
 
 
 def term_name(term: object) -> str:
     """`BatchSumToZero` -> `batch_sum_to_zero`."""
     name = type(term).__name__
     return "".join("_" + letter.lower() if letter.isupper() and i else letter.lower() for i, letter in enumerate(name))
-
-
-def observe(tally: Tally, batch: RewardBatch, layout: Layout) -> None:
-    """Record what is logged of every micro-batch."""
-    margin = batch.chosen - batch.rejected
-    norm = batch.hidden.detach().double().norm(dim=-1)
-    tally.add("accuracy", (margin > 0).double())
-    tally.add("margin", margin)
-    for name in ("min_reward", "mean_reward", "max_reward"):
-        tally.add(name, batch.reward)
-    tally.add("reward_square", batch.reward.detach().double().square())
-    tally.add("hidden_norm_mean", norm)
-    tally.add("hidden_norm_square", norm.square())
-    # A device that only keeps the others company computes nothing but padding.
-    wasted = ~layout.real if len(batch.reward) else torch.ones_like(layout.real)
-    tally.add("padding_share", wasted.double())
 
 
 def summarize(means: dict[str, float]) -> dict[str, float]:

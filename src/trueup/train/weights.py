@@ -6,10 +6,10 @@ from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from trueup.errors import CheckpointError
-from trueup.models.reward import RewardModel
+from trueup.models.branch_model import BranchModel
 
 
-def load_weights(model: RewardModel, folder: Path) -> None:
+def load_weights(model: BranchModel, folder: Path) -> None:
     """Read a checkpoint's weights into a model of the same shape.
 
     Raises:

@@ -1,15 +1,14 @@
-"""The trainer of reward models: transformers' loop around our own step."""
+"""The loop of every trainer: transformers' own, around our step."""
 
 import json
 import math
 import time
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
@@ -19,27 +18,30 @@ from trueup.data.branches import BranchRow
 from trueup.data.templates import TextFormat
 from trueup.errors import NonFiniteError
 from trueup.files import write_text
+from trueup.models.branch_model import BranchModel
 from trueup.models.branching import Layout
 from trueup.models.plan import Part, share_out
-from trueup.models.reward import Branches, RewardModel
 from trueup.train.dataset import BranchDataset, as_step
 from trueup.train.devices import prepare_for_devices
-from trueup.train.loader import LengthGrouped, check_arguments, check_units, step_loader
+from trueup.train.loader import LengthGrouped, check_arguments, step_loader
 from trueup.train.saving import SavingTrainer
-from trueup.train.step import Devices, Step, Tally, observe, reduce_loss, statistics, summarize
-from trueup.types import Coupled, RewardObjective
+from trueup.train.step import Devices, Objective, Step, Tally, reduce_loss, statistics, summarize
+from trueup.types import Coupled
 
 # Measured on two x86 cores: 2048 slots a pass take 10% less time than 16384 (widths of 128 to 512).
 _CACHE_SLOTS = 2048
 
 OFFENDERS = "non_finite_rows.jsonl"
 
+Out = TypeVar("Out")
+"""What a model's forward pass returns."""
 
-class RewardTrainer(SavingTrainer):
-    """Trains a `RewardModel`; each loader batch is one whole optimiser step, cut here into micro-batches.
+
+class BranchTrainer(SavingTrainer, Generic[Out]):
+    """Each loader batch is one whole optimiser step, cut here into micro-batches.
 
     Args:
-        model: The reward model.
+        model: The model.
         args: transformers' arguments; a step has `per_device_train_batch_size` rows for each device.
         terms: The loss: an objective and its regularisers.
         train_dataset: Rows to learn from.
@@ -53,10 +55,10 @@ class RewardTrainer(SavingTrainer):
 
     def __init__(
         self,
-        model: RewardModel,
+        model: BranchModel,
         args: TrainingArguments,
         *,
-        terms: Sequence[RewardObjective],
+        terms: Sequence[Objective],
         train_dataset: BranchDataset,
         eval_dataset: BranchDataset | None = None,
         tokenizer: PreTrainedTokenizerBase,
@@ -66,7 +68,6 @@ class RewardTrainer(SavingTrainer):
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         check_arguments(args)
-        check_units(terms, train_dataset)
         self.terms, self.form, self.token_budget = tuple(terms), form, token_budget
         self.tokenizer, self.provenance = tokenizer, dict(provenance or {})
         self._tally, self._tokens = Tally(), 0
@@ -123,14 +124,15 @@ class RewardTrainer(SavingTrainer):
         for number, part in enumerate(parts):
             waiting = number < len(parts) - 1
             with self.accelerator.no_sync(model) if waiting else nullcontext():
-                layout, branches = self._forward(model, step, part)
-                batch = step.batch(part, branches)
-                sums = stats if stats is not None else self._sums(step, [(part, branches)])
+                layout, out = self._forward(model, step, part)
+                batch = self._batch(step, part, out)
+                sums = stats if stats is not None else self._sums(step, [batch])
                 loss = reduce_loss(step, self.terms, batch, sums, tally=self._tally)
                 # Gradients are averaged over devices; the step's loss is a sum over them.
                 self.accelerator.backward(loss * self.accelerator.num_processes)
-            observe(self._tally, batch, layout)
-            self._stop_if_not_finite(step, [(part, branches)], loss)
+            self._observe(self._tally, batch)
+            _observe_padding(self._tally, layout, empty=not part)
+            self._stop_if_not_finite(step, [(part, out)], loss)
             total += loss.detach()
         self._tokens += sum(row.size for row in step.rows)
         self.state.num_input_tokens_seen += sum(
@@ -140,7 +142,7 @@ class RewardTrainer(SavingTrainer):
 
     def _plan(self, rows: Sequence[BranchRow]) -> tuple[Step, list[Part]]:
         """The whole step's counts and this device's parts; every device knows all rows, so nothing is exchanged."""
-        devices, way, budget = self.devices, self.reward_model.sharing, self.token_budget
+        devices, way, budget = self.devices, self.unwrapped.sharing, self.token_budget
         if self.args.device.type == "cpu" and not any(isinstance(term, Coupled) for term in self.terms):
             # Activations that fit the cache are computed faster; coupled losses would pay with an extra pass.
             budget = min(budget, _CACHE_SLOTS)
@@ -156,37 +158,51 @@ class RewardTrainer(SavingTrainer):
         with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             passes = [(part, self._forward(model, step, part)[1]) for part in parts]
             # Here, since a coupled loss would be NaN in every part, whichever row is to blame.
-            self._stop_if_not_finite(step, passes, torch.cat([one.reward for _, one in passes]).sum())
-            return self._sums(step, passes)
+            self._stop_if_not_finite(step, passes, torch.cat([self._values(out)[0] for _, out in passes]).sum())
+            return self._sums(step, [self._batch(step, part, out) for part, out in passes])
 
-    def _sums(self, step: Step, passes: Sequence[tuple[Part, Branches]]) -> list[Any]:
-        return list(statistics(step, self.terms, passes, add=self._sum_over_devices))
+    def _sums(self, step: Step, batches: Sequence[Any]) -> list[Any]:
+        return list(statistics(self.terms, batches, add=self._sum_over_devices))
 
-    def _forward(self, model: nn.Module, step: Step, part: Part) -> tuple[Layout, Branches]:
+    def _forward(self, model: nn.Module, step: Step, part: Part) -> tuple[Layout, Out]:
         # An empty part runs the shortest row, for the sake of the devices that wait for this one, and forgets it.
         rows = [step.rows[i] for i in part] or [min(step.rows, key=lambda row: row.size)]
-        layout = self.reward_model.layout(rows)
+        layout = self.unwrapped.layout(rows)
         with self.compute_loss_context_manager():
-            branches = model(layout)
-        if not part:
-            branches = replace(branches, reward=branches.reward[:0], hidden=branches.hidden[:0])
-        return layout, branches
+            out = model(layout)
+        return layout, out if part else self._nothing(out)
+
+    @abstractmethod
+    def _batch(self, step: Step, part: Part, out: Out) -> Any:
+        """What objectives see of one micro-batch; an empty part gives a batch without units."""
+
+    @abstractmethod
+    def _nothing(self, out: Out) -> Out:
+        """The output without any of its units, still part of the graph."""
+
+    @abstractmethod
+    def _values(self, out: Out) -> tuple[Tensor, Tensor]:
+        """Values that must be finite, and the number of each one's branch within the micro-batch."""
+
+    @abstractmethod
+    def _observe(self, tally: Tally, batch: Any) -> None:
+        """Record what is logged of every micro-batch."""
 
     def _sum_over_devices(self, tensor: Tensor) -> Tensor:
         if self.accelerator.num_processes == 1:
             return tensor
         return self.accelerator.reduce(tensor.to(self.args.device), "sum")
 
-    def _stop_if_not_finite(self, step: Step, passes: Sequence[tuple[Part, Branches]], loss: Tensor) -> None:
+    def _stop_if_not_finite(self, step: Step, passes: Sequence[tuple[Part, Out]], loss: Tensor) -> None:
         """Save the rows behind a NaN or an infinity and stop, before the optimiser takes a step."""
         if bool(torch.isfinite(loss)):
             return
         bad: list[int] = []
-        for part, branches in passes:
-            counts = [len(step.rows[i].branch_lengths) for i in part]
-            ends = np.cumsum(counts, dtype=np.int64)
-            finite = torch.isfinite(branches.reward.detach()).cpu().numpy()
-            bad += [i for i, end, count in zip(part, ends, counts, strict=True) if not finite[end - count : end].all()]
+        for part, out in passes:
+            row_of = [i for i in part for _ in step.rows[i].branch_lengths]
+            values, branch = self._values(out)
+            wrong = branch[~torch.isfinite(values.detach())].tolist()
+            bad += dict.fromkeys(row_of[number] for number in wrong)
         self._stop(step, bad or [i for part, _ in passes for i in part], f"the loss is {loss.item()}")
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
@@ -239,11 +255,12 @@ class RewardTrainer(SavingTrainer):
             rows = [dataset[i] for i in range(start, min(start + self.step_rows, len(dataset)))]
             step, parts = self._plan(rows)
             passes = [(part, *self._forward(model, step, part)) for part in parts]
-            sums = self._sums(step, [(part, branches) for part, _, branches in passes])
-            for part, layout, branches in passes:
-                batch = step.batch(part, branches)
+            batches = [self._batch(step, part, out) for part, _, out in passes]
+            sums = self._sums(step, batches)
+            for (part, layout, _), batch in zip(passes, batches, strict=True):
                 reduce_loss(step, self.terms, batch, sums, tally=tally)
-                observe(tally, batch, layout)
+                self._observe(tally, batch)
+                _observe_padding(tally, layout, empty=not part)
         model.train(training)
         means = summarize(tally.means(self.devices))
         return {"loss": sum(value for name, value in means.items() if name.startswith("loss/")), **means}
@@ -259,3 +276,9 @@ class RewardTrainer(SavingTrainer):
             logs["num_tokens"] = self.state.num_input_tokens_seen
             self._tally, self._started, self._tokens = Tally(), time.perf_counter(), 0
         super().log(logs, start_time)
+
+
+def _observe_padding(tally: Tally, layout: Layout, *, empty: bool) -> None:
+    # A device that only keeps the others company computes nothing but padding.
+    wasted = torch.ones_like(layout.real) if empty else ~layout.real
+    tally.add("padding_share", wasted.double())
