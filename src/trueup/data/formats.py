@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trueup.data import demonstration_formats as demonstrations
 from trueup.data import preference_formats as preferences
 from trueup.data import scored_formats as scored
 from trueup.data.fields import Fields
@@ -48,6 +49,7 @@ _ROW = preferences.ROW_FIELDS
 _PAIR = preferences.PAIR_FIELDS | {"prompt"}
 _COMPLETIONS = _ROW | {"instruction", "prompt", "context", "completions"}
 _TRIPLE = ("prompt", "chosen", "rejected")
+_SHOWN = demonstrations.DEMONSTRATION_FIELDS
 
 FORMATS: Mapping[str, Format] = {
     "preference": Format(_TRIPLE, _PAIR, preferences.preference),
@@ -74,13 +76,30 @@ FORMATS: Mapping[str, Format] = {
     "rm-bench": Format(_TRIPLE, _PAIR, preferences.rm_bench),
     "reward-bench": Format(_TRIPLE, _PAIR, preferences.preference),
     "reward-bench-2": Format((*_TRIPLE, "num_correct"), _PAIR | {"num_correct"}, preferences.answer_lists),
+    "prompt-completion": Format(
+        ("prompt", "completion"), _SHOWN | {"prompt", "completion"}, demonstrations.prompt_completion
+    ),
+    "prompt-response": Format(
+        ("prompt", "response"), _SHOWN | demonstrations.REPLIES | {"prompt"}, demonstrations.prompt_response
+    ),
+    "alpaca": Format(
+        ("instruction", "output"),
+        _SHOWN | demonstrations.TASKS | demonstrations.INPUTS | demonstrations.REPLIES,
+        demonstrations.alpaca,
+    ),
+    "conversation": Format(("messages",), _SHOWN | {"messages"}, demonstrations.conversation),
+    "sharegpt": Format(("conversations",), _SHOWN | {"conversations"}, demonstrations.sharegpt),
+    "text": Format(("text",), _SHOWN | {"text"}, demonstrations.text),
 }
+
+_NAMES_ITS_LACK = frozenset({("transcript", "implicit"), ("unpaired", "prompt-completion")})
+"""(format, other): what a record of the first looks like when something is missing or damaged."""
 
 
 def read_rows(
     source: str | Path, *, format: str = "auto", split: str | None = None, limit: int | None = None
 ) -> RowFile:
-    """Read preference data of any known format.
+    """Read preference data or demonstrations of any known format.
 
     Args:
         source: A file, a folder, or a hub id, as `read_records` takes it.
@@ -101,7 +120,7 @@ def read_rows(
     if format == "auto":
         first = next(records)
         format = _name_format(first)
-        records = _same_shape(itertools.chain([first], records), format)
+        records = same_shape(itertools.chain([first], records), format)
     rows: Iterable[Row] = reading.parse(records, FORMATS[format])
     if FORMATS[format].groups:
         rows = _merge_prompts(rows)
@@ -119,7 +138,9 @@ def detect_format(values: Mapping[str, Any]) -> str | None:
         return "rm-robustness"
     if {"completion", "label"} <= has:
         return "unpaired"
-    return _detect_preference(values, has) if {"chosen", "rejected"} <= has else None
+    if {"chosen", "rejected"} <= has:
+        return _detect_preference(values, has)
+    return demonstrations.detect_demonstration(has)
 
 
 def _detect_preference(values: Mapping[str, Any], has: set[str]) -> str:
@@ -137,7 +158,8 @@ def _name_format(record: Fields) -> str:
     if name is not None:
         return name
     present = sorted(name for name in map(str, record.values) if record.has(name))
-    closest = min(FORMATS.values(), key=lambda known: len(set(known.core) - set(present)) / len(known.core))
+    lacking = [known for known in FORMATS.values() if not set(known.core) <= set(present)]
+    closest = min(lacking, key=lambda known: len(set(known.core) - set(present)) / len(known.core))
     missing = [name for name in closest.core if name not in present]
     others = "; ".join(sorted({", ".join(known.core) for known in FORMATS.values() if known is not closest}))
     raise DataError(
@@ -150,7 +172,7 @@ def _name_format(record: Fields) -> str:
     )
 
 
-def _same_shape(records: Iterable[Fields], name: str) -> Iterator[Fields]:
+def same_shape(records: Iterable[Fields], name: str) -> Iterator[Fields]:
     """Pass records on as long as all have the first one's shape; the parser sees to missing fields."""
     first: Fields | None = None
     for record in records:
@@ -171,13 +193,15 @@ def _same_shape(records: Iterable[Fields], name: str) -> Iterator[Fields]:
 
 def _read_alike(name: str, other: str | None) -> bool:
     """Whether the parser of one format reads the other, or says itself what is wrong with it."""
-    return other is None or FORMATS[name].parse is FORMATS[other].parse or (name, other) == ("transcript", "implicit")
+    return other is None or FORMATS[name].parse is FORMATS[other].parse or (name, other) in _NAMES_ITS_LACK
 
 
 def _in_messages(record: Fields, name: str) -> bool:
     """Whether the record's texts are chat messages; the library's own schema allows both in one file."""
     if name in {"responses", "rm-bench", "reward-bench-2"}:
         return False
+    if name in {"conversation", "sharegpt"}:
+        return True
     return any(isinstance(record.values.get(field), list) for field in ("prompt", "context", "chosen"))
 
 
@@ -241,10 +265,17 @@ class _Reading:
 
 def _unique_ids(rows: Iterable[Row]) -> Iterator[Row]:
     """Give a name to rows that have none, and a longer one to rows that repeat an earlier row's."""
+    listed = tuple(rows)
+    for row, name in zip(listed, unique_names(row.id for row in listed), strict=True):
+        yield row if name == row.id else replace(row, id=name)
+
+
+def unique_names(names: Iterable[str]) -> Iterator[str]:
+    """The same names, with `row-N` for empty ones and a longer one for those that occurred before."""
     seen: set[str] = set()
-    for index, row in enumerate(rows, start=1):
-        name = row.id or f"row-{index}"
+    for index, given in enumerate(names, start=1):
+        name = given or f"row-{index}"
         while name in seen:
             name = f"{name}#{index}"
         seen.add(name)
-        yield row if name == row.id else replace(row, id=name)
+        yield name

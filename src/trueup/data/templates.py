@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 BUILT_IN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] | trim }}\n{% endfor %}"
 )
+_OPENS_REPLY = "{% if add_generation_prompt %}Assistant:{% endif %}"
 """Used where a tokenizer brings no chat template: `User: ...`, `Assistant: ...`, one turn after another.
 
 A causal model's copy also writes the BOS, if its tokenizer would, and the EOS: whoever applies a chat template adds no
@@ -97,10 +98,11 @@ def _ensure_template(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def _built_in(tokenizer: PreTrainedTokenizerBase) -> str:
     if tokenizer.cls_token_id is not None:
-        return BUILT_IN_TEMPLATE
+        return BUILT_IN_TEMPLATE + _OPENS_REPLY
     starts = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     end = "{{ eos_token }}" if tokenizer.eos_token_id is not None else ""
-    return ("{{ bos_token }}" if starts else "") + BUILT_IN_TEMPLATE + end
+    end = f"{{% if not add_generation_prompt %}}{end}{{% endif %}}" if end else ""
+    return ("{{ bos_token }}" if starts else "") + BUILT_IN_TEMPLATE + end + _OPENS_REPLY
 
 
 def _without_date(template: str) -> str:

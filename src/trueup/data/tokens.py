@@ -7,11 +7,12 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tokenizers
@@ -20,6 +21,7 @@ from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
 from trueup.data.branches import shared_prefix
+from trueup.data.replies import encode_replies
 from trueup.data.rows import Row
 from trueup.data.templates import TextFormat, encode, render_row
 from trueup.files import sync_tree
@@ -27,6 +29,8 @@ from trueup.files import sync_tree
 logger = logging.getLogger(__name__)
 
 Array = np.ndarray
+Columns = tuple[list[int], list[int], list[int], list[int], list[int]]
+Seam = Literal["common", "reply"]
 _CHUNK = 512
 # Below this a second process costs more than it saves (each must import transformers).
 _PARALLEL_FROM = 20_000
@@ -85,6 +89,7 @@ def tokenize_rows(
     truncate: bool = False,
     cache: Path | None = None,
     workers: int | None = None,
+    seam: Seam = "common",
 ) -> TokenTable:
     """Token ids of all rows; read from `cache` where the same text, tokenizer and format were tokenised before.
 
@@ -95,15 +100,18 @@ def tokenize_rows(
         truncate: Whether sequences are cut to the format's length (off in training, where long rows are dropped).
         cache: Folder of tokenised data sets, or None to keep nothing.
         workers: Processes; by default all cores for large data and one otherwise.
+        seam: Where a row's shared prompt ends: after all that its sequences have in common, or where replies begin.
     """
+    fold = partial(_fold_chunk, tokenizer=tokenizer, form=form, truncate=truncate, seam=seam)
     if cache is None:
-        return _build(rows, tokenizer=tokenizer, form=form, truncate=truncate, workers=workers)
+        return _build(rows, fold, workers=workers)
     key_parts = (
         tokenizers.__version__,
         rows_fingerprint(rows),
         tokenizer_fingerprint(tokenizer),
         json.dumps(form.to_dict()),
         str(truncate),
+        seam,
     )
     key = hashlib.sha256("|".join((*key_parts, transformers.__version__)).encode()).hexdigest()[:32]
     folder = cache / key
@@ -111,7 +119,7 @@ def tokenize_rows(
     if known is not None:
         logger.info("%d rows were tokenised before: %s", len(rows), folder)
         return known
-    table = _build(rows, tokenizer=tokenizer, form=form, truncate=truncate, workers=workers)
+    table = _build(rows, fold, workers=workers)
     try:
         _save(table, folder)
     except OSError as error:
@@ -160,47 +168,48 @@ def _save(table: TokenTable, folder: Path) -> None:
             raise
 
 
-def _build(
-    rows: Sequence[Row],
-    *,
-    tokenizer: PreTrainedTokenizerBase,
-    form: TextFormat,
-    truncate: bool,
-    workers: int | None,
-) -> TokenTable:
+def _build(rows: Sequence[Row], fold: Callable[[Sequence[Row]], Columns], *, workers: int | None) -> TokenTable:
     if workers is None:
         workers = (os.cpu_count() or 1) if len(rows) >= _PARALLEL_FROM else 1
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-    work = partial(_fold_chunk, tokenizer=tokenizer, form=form, truncate=truncate)
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
-            return _concatenate(pool.map(work, chunks))
-    return _concatenate(map(work, chunks))
+            return _concatenate(pool.map(fold, chunks))
+    return _concatenate(map(fold, chunks))
 
 
 def _fold_chunk(
-    rows: Sequence[Row], *, tokenizer: PreTrainedTokenizerBase, form: TextFormat, truncate: bool
-) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
+    rows: Sequence[Row], *, tokenizer: PreTrainedTokenizerBase, form: TextFormat, truncate: bool, seam: Seam
+) -> Columns:
     """Flat ids, row sizes, prompt lengths, branch counts and branch lengths of a few rows."""
-    texts = [text for row in rows for text in render_row(row, tokenizer=tokenizer, form=form)]
-    encoded = iter(encode(texts, tokenizer=tokenizer, form=form, truncate=truncate))
+    split = encode_replies if seam == "reply" else _split_at_common
     ids: list[int] = []
     sizes, prompts, counts, lengths = [], [], [], []
-    for row in rows:
-        sequences = [next(encoded) for _ in row.responses]
-        shared = shared_prefix(sequences)
+    for prompt, branches in split(rows, tokenizer=tokenizer, form=form, truncate=truncate):
         before = len(ids)
-        ids.extend(sequences[0][:shared])
-        for sequence in sequences:
-            ids.extend(sequence[shared:])
-            lengths.append(len(sequence) - shared)
+        ids.extend(prompt)
+        for branch in branches:
+            ids.extend(branch)
+            lengths.append(len(branch))
         sizes.append(len(ids) - before)
-        prompts.append(shared)
-        counts.append(len(sequences))
+        prompts.append(len(prompt))
+        counts.append(len(branches))
     return ids, sizes, prompts, counts, lengths
 
 
-def _concatenate(parts: Iterator[tuple[list[int], list[int], list[int], list[int], list[int]]]) -> TokenTable:
+def _split_at_common(
+    rows: Sequence[Row], *, tokenizer: PreTrainedTokenizerBase, form: TextFormat, truncate: bool
+) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """Each row's sequences, cut after all that they have in common."""
+    texts = [text for row in rows for text in render_row(row, tokenizer=tokenizer, form=form)]
+    encoded = iter(encode(texts, tokenizer=tokenizer, form=form, truncate=truncate))
+    for row in rows:
+        sequences = [next(encoded) for _ in row.responses]
+        shared = shared_prefix(sequences)
+        yield sequences[0][:shared], [sequence[shared:] for sequence in sequences]
+
+
+def _concatenate(parts: Iterator[Columns]) -> TokenTable:
     columns: tuple[list[Array], ...] = ([], [], [], [], [])
     for part in parts:
         for column, values in zip(columns, part, strict=True):

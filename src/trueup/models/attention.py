@@ -159,6 +159,14 @@ def enable(config: Any) -> None:
     config._attn_implementation = NAME
 
 
+class Rule(NamedTuple):
+    """How a layer turns queries and keys into logits of attention."""
+
+    scaling: float
+    softcap: float | None
+    window: int | None
+
+
 class _How(NamedTuple):
     """What a layer asks of its attention."""
 
@@ -177,11 +185,18 @@ def tree_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     trees: Trees | None = None,
+    decode: Any = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
     **rest: Any,
 ) -> tuple[Float[Tensor, "1 s heads d"], None]:
-    """Attend within each tree of a packed row; the signature is transformers' attention interface."""
+    """Attend within each tree of a packed row; the signature is transformers' attention interface.
+
+    With `decode` (a `trueup.models.decoding.DecodeCache`) the tokens are the next of many replies instead.
+    """
+    if decode is not None:
+        rule = Rule(scaling or query.shape[-1] ** -0.5, softcap, sliding_window)
+        return decode.attend(module.layer_idx, (query, key, value), rule), None
     if trees is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **rest

@@ -39,7 +39,7 @@ class BranchModel(nn.Module):
         self.pretrained = pretrained
         self.causal = causal
         own = self.core.config.get_text_config()._attn_implementation
-        self._own_attention = own if own != attention.NAME else ("sdpa" if self.core._supports_sdpa else "eager")
+        self.own_attention = own if own != attention.NAME else ("sdpa" if self.core._supports_sdpa else "eager")
         self.settle(sharing)
 
     @property
@@ -65,7 +65,7 @@ class BranchModel(nn.Module):
         # What the self-check does not cover stays ordinary.
         self.trim = self.reads_last_only and self.sharing != "separate"
         text = self.core.config.get_text_config()
-        text._attn_implementation = self._own_attention
+        text._attn_implementation = self.own_attention
         if self.sharing == "trees":
             attention.enable(text)
         elif self.sharing == "flex":
@@ -74,7 +74,7 @@ class BranchModel(nn.Module):
     def share_nothing(self, reason: str) -> None:
         """Go over to the ordinary computation, in the attention that the model came with."""
         self.sharing, self.sharing_reason, self.trim = "separate", reason, False
-        self.core.config.get_text_config()._attn_implementation = self._own_attention
+        self.core.config.get_text_config()._attn_implementation = self.own_attention
 
     def describe_sharing(self) -> str:
         """One line that says how branches are computed, and why."""

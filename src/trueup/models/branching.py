@@ -82,6 +82,31 @@ def visible(layout: Layout, *, window: int | None = None) -> Bool[Tensor, "rows 
     return (seen | itself)[:, None]
 
 
+def targets_of(layout: Layout) -> tuple[Int[Tensor, " t"], Int[Tensor, " t"], Int[Tensor, " t"]]:
+    """Response tokens as flat slots: where each is predicted from, where it stands, and the number of its branch.
+
+    A branch's first token is predicted from the prompt's last. Tokens come in the order of the rows and branches.
+
+    Raises:
+        ValueError: A tree has no prompt, so that nothing predicts its first token.
+    """
+    tree, branch = layout.tree.flatten(), layout.branch.flatten()
+    target = (branch > 0).nonzero()[:, 0]
+    first = layout.position_ids.flatten()[target] == 0
+    if bool(first.any()):
+        raise ValueError("a policy needs at least one token of prompt before a reply")
+    # Slots of the prompts' ends: the next slot belongs to another branch or tree.
+    slot = torch.arange(len(branch), device=branch.device)
+    before = target - 1
+    goes_on = (branch[before] == branch[target]) & (tree[before] == tree[target])
+    prompt_end = tree.new_zeros(int(tree.max()) + 1)
+    prompt = (branch == 0).nonzero()[:, 0]
+    prompt_end.scatter_reduce_(0, tree[prompt], slot[prompt], "amax", include_self=False)
+    source = torch.where(goes_on, before, prompt_end[tree[target]])
+    number = (~goes_on).long().cumsum(0) - 1
+    return source, target, number
+
+
 def _arrays(row: BranchRow) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions, branch numbers and last indices of one tree that starts at slot 0."""
     lengths = np.asarray(row.branch_lengths)
@@ -131,11 +156,12 @@ def packed(rows: Sequence[BranchRow], *, multiple: int = 1) -> Layout:
 def separate(rows: Sequence[BranchRow]) -> Layout:
     """One branch a row with its prompt repeated, padded on the right: the ordinary computation."""
     sequences = [sequence for row in rows for sequence in row.sequences()]
+    prompts = [row.prompt_length for row in rows for _ in row.branch_lengths]
     slots = max(len(sequence) for sequence in sequences)
     grid, last = _grid(len(sequences), slots), []
     for number, sequence in enumerate(sequences):
         size = len(sequence)
-        _place(grid, (number, 0), sequence, np.arange(size), np.ones(size, np.int64), tree=number)
+        _place(grid, (number, 0), sequence, np.arange(size), (np.arange(size) >= prompts[number]) * 1, tree=number)
         last.append(np.asarray([number * slots + size - 1]))
     return _layout(grid, last)
 

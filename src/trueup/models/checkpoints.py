@@ -58,7 +58,7 @@ def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> PreT
         return AutoTokenizer.from_pretrained(str(name), trust_remote_code=trust_remote_code)
     except Exception as error:  # the library trips over damaged files in many ways, bare `Exception` among them
         raise CheckpointError(
-            f"{name}: no tokenizer could be loaded, its files are missing or damaged ({_first_line(error)})"
+            f"{name}: no tokenizer could be loaded, its files are missing or damaged ({first_line(error)})"
         ) from error
 
 
@@ -88,7 +88,7 @@ def new_reward_model(
     """
     if lora and from_scratch:
         raise CheckpointError(f"{base}: an adapter needs a base with weights; leave out lora or from_scratch")
-    _refuse_missing_folder(str(base))
+    refuse_missing_folder(str(base))
     if adapters.is_adapter(base):
         raise CheckpointError(f"{base}: is an adapter; merge it into its base first, and train on from that")
     core, missing = _load_or_draw(str(base), dtype, from_scratch=from_scratch, trust_remote_code=trust_remote_code)
@@ -144,11 +144,11 @@ def _load_or_draw(
                 raise ValueError(f"its weights lack {', '.join(sorted(lost)[:3])}")
         find_head(core)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{base}: no model could be loaded; {_first_line(error)}") from error
+        raise CheckpointError(f"{base}: no model could be loaded; {first_line(error)}") from error
     return core, missing
 
 
-def _refuse_missing_folder(name: str) -> None:
+def refuse_missing_folder(name: str) -> None:
     """Say plainly that a folder is not there, instead of what a hub thinks of such a name."""
     if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise CheckpointError(f"{name}: there is no such folder; name a model's folder or a hub id")
@@ -179,23 +179,25 @@ def save_reward_model(
     # An adapter leaves out embeddings, even those that grew: the only new row is the pad token's, which nothing reads.
     options = {"save_embedding_layers": False} if isinstance(model.pretrained, PeftModel) else {}
     model.pretrained.save_pretrained(folder, state_dict=inner, safe_serialization=True, **options)
+    side = {**provenance, "format": FORMAT, "pooling": "last_token" if model.causal else "encoder"}
+    write_beside(folder, tokenizer=tokenizer, form=form, side=side, causal=model.causal)
+
+
+def write_beside(
+    folder: Path, *, tokenizer: PreTrainedTokenizerBase, form: TextFormat, side: Mapping[str, Any], causal: bool
+) -> None:
+    """Write the tokenizer, with the format's limits, and the side file beside a model's weights."""
     settings: dict[str, Any] = {"truncation_side": form.truncation_side, "padding_side": "right"}
     if form.max_length:
         settings["model_max_length"] = form.max_length
-    if model.causal:  # GPT-2 would embed another tokenizer's token types as if they were words
+    if causal:  # GPT-2 would embed another tokenizer's token types as if they were words
         settings["model_input_names"] = ["input_ids", "attention_mask"]
     for name, value in settings.items():
         setattr(tokenizer, name, value)
         tokenizer.init_kwargs[name] = value  # transformers saves only what it finds here
     tokenizer.save_pretrained(folder)
-    side = {
-        **provenance,
-        "format": FORMAT,
-        "text_format": form.to_dict(),
-        "pad_token": tokenizer.pad_token,
-        "pooling": "last_token" if model.causal else "encoder",
-    }
-    (folder / SIDE_FILE).write_text(json.dumps(side, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    whole = {**side, "text_format": form.to_dict(), "pad_token": tokenizer.pad_token}
+    (folder / SIDE_FILE).write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def load_reward_model(
@@ -211,19 +213,17 @@ def load_reward_model(
         CheckpointError: No model is there, files are damaged, it has more than one output, or the checkpoint has no
             reward head (a peer would draw one at random and score with it).
     """
-    _refuse_missing_folder(str(name))
+    refuse_missing_folder(str(name))
     options = {"trust_remote_code": trust_remote_code, "dtype": dtype, "use_safetensors": True}
     try:
         core, info = _load_core(str(name), options)
     except CheckpointError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{name}: no reward model could be loaded; {_first_line(error)}") from error
+        raise CheckpointError(f"{name}: no reward model could be loaded; {first_line(error)}") from error
     except Exception as error:
         if type(error).__module__.startswith("safetensors"):
-            raise CheckpointError(
-                f"{name}: the weights are damaged ({_first_line(error)}); restore the file"
-            ) from error
+            raise CheckpointError(f"{name}: the weights are damaged ({first_line(error)}); restore the file") from error
         raise
     _refuse_other_kinds(str(name), *info)
     inner = core.get_base_model() if isinstance(core, PeftModel) else core
@@ -232,9 +232,9 @@ def load_reward_model(
     except TypeError as error:
         raise CheckpointError(f"{name}: {error}; a reward model has one") from error
     tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
-    side = _read_side_file(Path(name))
+    side = read_side_file(Path(name))
     model = RewardModel(core.to(device).eval())
-    return Checkpoint(model, tokenizer, _format_of(str(name), tokenizer, side, inner), side)
+    return Checkpoint(model, tokenizer, format_of(str(name), tokenizer, side, inner), side)
 
 
 def _refuse_other_kinds(name: str, missing: set[str], unexpected: set[str]) -> None:
@@ -266,7 +266,8 @@ def _load_core(name: str, options: Mapping[str, Any]) -> tuple[PreTrainedModel |
     return core, (set(info["missing_keys"]), set(info["unexpected_keys"]))
 
 
-def _read_side_file(folder: Path) -> dict[str, Any]:
+def read_side_file(folder: Path) -> dict[str, Any]:
+    """What the side file says; empty where there is none."""
     path = folder / SIDE_FILE
     if not path.is_file():
         return {}
@@ -276,13 +277,14 @@ def _read_side_file(folder: Path) -> dict[str, Any]:
         return dict(side)
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
-            f"{path}: not as we write it ({_first_line(error)}); restore it or save the model anew"
+            f"{path}: not as we write it ({first_line(error)}); restore it or save the model anew"
         ) from error
 
 
-def _format_of(
+def format_of(
     name: str, tokenizer: PreTrainedTokenizerBase, side: Mapping[str, Any], core: PreTrainedModel
 ) -> TextFormat:
+    """The stored text format; a guess, which the log states, for models that others have trained."""
     if "text_format" in side:
         return TextFormat(**side["text_format"])
     positions = getattr(core.config.get_text_config(), "max_position_embeddings", None) or 4096
@@ -293,5 +295,6 @@ def _format_of(
     return form
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """First line of an error's text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

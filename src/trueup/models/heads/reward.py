@@ -12,6 +12,12 @@ def prepare_core(core: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> N
     """Explicit pad token, no dropout, no bias in the head, and a raw reward from every loader."""
     ensure_pad_token(core, tokenizer)
     core.config.problem_type = "regression"
+    switch_off_dropout(core)
+    freeze_bias(find_head(core))
+
+
+def switch_off_dropout(core: PreTrainedModel) -> None:
+    """A step in several passes would otherwise see several models."""
     for module in core.modules():
         # Attention layers keep their own copy of the configured rate.
         for name, value in vars(module).items():
@@ -20,7 +26,6 @@ def prepare_core(core: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> N
     for name, value in core.config.to_dict().items():
         if isinstance(value, float) and ("dropout" in name or name.endswith("pdrop")):
             setattr(core.config, name, 0.0)
-    freeze_bias(find_head(core))
 
 
 def freeze_bias(head: nn.Linear) -> None:

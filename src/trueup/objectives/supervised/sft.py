@@ -1,0 +1,20 @@
+"""Supervised fine-tuning: the likelihood of demonstrated responses."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from trueup.types import Loss, PolicyBatch, Stats, Unit
+
+
+@dataclass(frozen=True)
+class NegativeLogLikelihood:
+    """Negative log-likelihood of each response token, prompts not counted.
+
+    loss_t = -log pi(y_t | x, y_<t), averaged over all response tokens of a step.
+    """
+
+    unit: ClassVar[Unit] = "token"
+
+    def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
+        """One value per response token, in nats."""
+        return Loss(values=-batch.logprob)

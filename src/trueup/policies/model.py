@@ -1,0 +1,130 @@
+"""A causal language model as a policy."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from trueup.data.replies import encode_prompts, render_reply
+from trueup.data.rows import Prompt
+from trueup.models.generation import Reply, Sampling, draw
+from trueup.models.plain_generation import can_draw, draw_with_transformers
+from trueup.models.policy_checkpoints import PolicyCheckpoint, load_policy_checkpoint
+from trueup.policies.base import Sample
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class ModelPolicy:
+    """Samples from a causal language model, each prompt read once for all its responses.
+
+    Template, special tokens and length are those stored with the model. A sample depends on the seed, its prompt and
+    its number alone, but for rounding.
+
+    Args:
+        checkpoint: The model with its tokenizer and text format.
+        name: What reports call it.
+        sampling: Temperature, length limit, and so on.
+        token_budget: Token slots of keys and values held at a time, prompts and replies together.
+        progress: Whether a progress bar is shown.
+    """
+
+    checkpoint: PolicyCheckpoint
+    name: str
+    sampling: Sampling = field(default_factory=Sampling)
+    token_budget: int = 65_536
+    progress: bool = False
+    _ours: bool | None = None
+
+    def sample(self, prompts: Sequence[Prompt], count: int, *, seed: int) -> list[list[Sample]]:
+        """Draw `count` responses to each prompt."""
+        known = self.checkpoint
+        asked = encode_prompts(prompts, tokenizer=known.tokenizer, form=known.form)
+        drawn: list[list[Reply]] = [[] for _ in prompts]
+        with tqdm(
+            total=len(prompts) * count, desc=f"sample {self.name}", disable=not self.progress, leave=False
+        ) as bar:
+            for group, number in self._groups(asked, count):
+                replies = self._draw([asked[i] for i in group], number, seed=seed, first=len(drawn[group[0]]))
+                for i, one in zip(group, replies, strict=True):
+                    drawn[i] += one
+                bar.update(len(group) * number)
+        return [self._samples(prompt, replies) for prompt, replies in zip(prompts, drawn, strict=True)]
+
+    def _groups(self, asked: Sequence[Sequence[int]], count: int) -> Iterator[tuple[list[int], int]]:
+        """Prompts to be answered together, of like length, and how many replies of each at a time."""
+        room = self.sampling.max_new_tokens
+        at_once = max(min(count, self.token_budget // room), 1)
+        together = max(self.token_budget // (room * at_once), 1)
+        order = sorted(range(len(asked)), key=lambda i: (len(asked[i]), i))
+        for start in range(0, len(order), together):
+            for done in range(0, count, at_once):
+                yield order[start : start + together], min(at_once, count - done)
+
+    def _draw(self, asked: Sequence[Sequence[int]], count: int, *, seed: int, first: int) -> list[list[Reply]]:
+        model = self.checkpoint.model
+        if self._ours is None:
+            self._ours = can_draw(model, asked[0])
+        how = draw if self._ours else draw_with_transformers
+        return how(model, asked, count, sampling=self.sampling, seed=seed, first=first)
+
+    def _samples(self, prompt: Prompt, replies: Sequence[Reply]) -> list[Sample]:
+        known = self.checkpoint
+        tokenizer, form = known.tokenizer, known.form
+        ends = {tokenizer.eos_token_id}
+        lead = _lead(prompt, self.checkpoint)
+        bodies = [[i for i in reply.ids if i not in ends] for reply in replies]
+        texts = tokenizer.batch_decode(bodies, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return [
+            Sample(
+                text=text.removeprefix(lead) if form.kind == "chat" else text,
+                tokens=len(reply.ids),
+                finished=reply.finished,
+                logprob=reply.logprob,
+            )
+            for text, reply in zip(texts, replies, strict=True)
+        ]
+
+
+def _lead(prompt: Prompt, known: PolicyCheckpoint) -> str:
+    """What the template writes between the opening of the reply's turn and the reply, such as a space."""
+    reply = render_reply(prompt, "violet", tokenizer=known.tokenizer, form=known.form)
+    return reply.partition("violet")[0]
+
+
+def load_model_policy(
+    name: str,
+    *,
+    label: str | None = None,
+    max_new_tokens: int = 256,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    token_budget: int = 65_536,
+    progress: bool = False,
+    trust_remote_code: bool = False,
+) -> ModelPolicy:
+    """Load a policy from a model directory, a run directory of ours (its `model` is taken) or a hub id.
+
+    Raises:
+        CheckpointError: There is no causal language model at that place.
+    """
+    inside = Path(name) / "model"
+    found = any((inside / file).is_file() for file in ("config.json", "adapter_config.json"))
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    checkpoint = load_policy_checkpoint(
+        inside if found else name, dtype=dtype, device=chosen, trust_remote_code=trust_remote_code
+    )
+    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p)
+    return ModelPolicy(
+        checkpoint=checkpoint,
+        name=label or Path(name).name,
+        sampling=sampling,
+        token_budget=token_budget,
+        progress=progress,
+    )

@@ -1,0 +1,115 @@
+"""An ensemble on disk: a folder that loads as one reward."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trueup.errors import CheckpointError, RecipeError
+from trueup.files import write_text
+from trueup.rewards.aggregates import Aggregate, aggregate_from, aggregate_settings
+from trueup.rewards.base import Reward
+from trueup.rewards.ensemble import EnsembleReward, Standardization
+
+FILE = "ensemble.json"
+"""In the folder of a saved ensemble."""
+
+FORMAT = "trueup.ensemble/1"
+
+
+def is_ensemble(folder: str | Path) -> bool:
+    """Whether a folder holds a saved ensemble."""
+    return (Path(folder) / FILE).is_file()
+
+
+def save_ensemble(
+    folder: str | Path,
+    *,
+    members: Sequence[str | Path],
+    aggregate: Aggregate,
+    standardization: Standardization | None = None,
+) -> Path:
+    """Write an ensemble as a folder that loads as one reward; returns the folder.
+
+    Args:
+        folder: Where to. Members may already lie in it.
+        members: Each one's folder, or any other name that a reward can have. Folders inside `folder` are written
+            relative to it, so that the whole can be moved, and others by their full path.
+        aggregate: How they become one.
+        standardization: Constants that bring members to one scale.
+
+    Raises:
+        RecipeError: There are no members, or not as many as constants.
+        OutputError: The file cannot be written.
+    """
+    if not members:
+        raise RecipeError("an ensemble needs at least one member")
+    if standardization is not None and len(standardization.mean) != len(members):
+        raise RecipeError(f"standardisation is for {len(standardization.mean)} members, there are {len(members)}")
+    folder = Path(folder)
+    whole = {
+        "format": FORMAT,
+        "aggregate": aggregate_settings(aggregate),
+        "members": [_reference(folder, str(member)) for member in members],
+        "standardization": asdict(standardization) if standardization is not None else None,
+    }
+    write_text(folder / FILE, json.dumps(whole, indent=2, sort_keys=True) + "\n")
+    return folder
+
+
+def load_ensemble(folder: str | Path, *, load: Callable[[str], Reward], name: str | None = None) -> EnsembleReward:
+    """Load a saved ensemble.
+
+    Args:
+        folder: Where `save_ensemble` wrote it.
+        load: Loads a member by name.
+        name: What reports call it; the folder's name by default.
+
+    Raises:
+        CheckpointError: The file or a member is missing or damaged.
+    """
+    folder = Path(folder)
+    path = folder / FILE
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if saved["format"] != FORMAT:
+            raise ValueError(f"format is {saved['format']!r}; expected {FORMAT!r}")
+        members = [_place(folder, member) for member in saved["members"]]
+        aggregate = aggregate_from(saved["aggregate"])
+        constants = saved["standardization"]
+        standardization = constants and Standardization(
+            mean=tuple(constants["mean"]), std=tuple(constants["std"]), responses=constants["responses"]
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: not as we write it ({reason}); restore it or save the ensemble anew") from error
+    try:
+        loaded = [load(member) for member in members]
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: a member cannot be loaded: {error}") from error
+    return EnsembleReward(
+        members=loaded,
+        aggregate=aggregate,
+        name=name or folder.name,
+        standardization=standardization,
+    )
+
+
+def _reference(folder: Path, member: str) -> str:
+    """How a file in `folder` names a member."""
+    path = Path(member)
+    if not path.is_dir():
+        return member
+    whole, home = path.resolve(), folder.resolve()
+    return whole.relative_to(home).as_posix() if whole != home and whole.is_relative_to(home) else str(whole)
+
+
+def _place(folder: Path, member: Any) -> str:
+    """Where the member is that a file in `folder` names."""
+    if not isinstance(member, str) or not member:
+        raise ValueError(f"a member is {member!r}; expected its folder or name")
+    inside = folder / member
+    if inside.resolve() == folder.resolve():
+        raise ValueError("it names itself as a member")
+    return str(inside) if inside.exists() else member
