@@ -15,11 +15,10 @@ from trueup import __version__
 from trueup.errors import RecipeError, TrueupError
 
 USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+_RESUME = "; the same command with --resume goes on from the last checkpoint"
 STOPPED = {
-    (
-        "train",
-        "reward",
-    ): "; the same command with --resume goes on from the last checkpoint",
+    ("train", "reward"): _RESUME,
+    ("train", "sft"): _RESUME,
     ("demo",): "; the same command with --overwrite begins anew",
 }
 """What an interrupted verb leaves, where that is more than nothing."""
@@ -45,6 +44,7 @@ class Verb:
 VERBS = (
     Verb(("demo",), "trueup.recipes.demo:Demo:demo", "the whole story on generated data; ends with report.html"),
     Verb(("train", "reward"), "trueup.recipes.train_reward:TrainReward:train_reward", "train a reward model"),
+    Verb(("train", "sft"), "trueup.recipes.train_sft:TrainSft:train_sft", "fine-tune a policy on demonstrations"),
     Verb(
         ("audit", "reward"),
         "trueup.recipes.audit_reward:AuditReward:audit_reward",

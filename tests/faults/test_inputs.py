@@ -43,7 +43,7 @@ BAD = {
     "wrong type": (with_row(9, {**GOOD[0], "chosen": 5}), ":9, field `chosen`: found number 5"),
     "mixed schemas": (with_row(5, {"prompt": "p", "completion": "c", "label": True}), ":5", "mixed schemas"),
     "a list as a row": (with_row(2, [1, 2]), ":2: the record is a JSON list"),
-    "no known columns": (b'{"question": "q", "answer": "a"}\n', "make no known format", "add or rename"),
+    "no known columns": (b'{"colour": "q", "weight": "a"}\n', "make no known format", "add or rename"),
     "deep nesting": (b'{"prompt": ' + b"[" * 100_000 + b"\n", ":1"),
     "all ties": ((json.dumps(TIE) + "\n").encode() * 5, "zero usable rows (5 tie)"),
     "all equal": (b'{"prompt": "p", "chosen": "a", "rejected": "a"}\n' * 3, "zero usable rows (3 identical responses)"),

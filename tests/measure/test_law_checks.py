@@ -83,7 +83,7 @@ def test_the_law_that_made_the_curves_is_preferred(law):
     assert found.difference.value == pytest.approx(found.rl - found.best_of_n)
 
 
-def test_the_coefficients_preferred_form_is_the_best_of_n_law_under_a_heavy_tail():
+def test_a_heavy_tail_prefers_the_best_of_n_law():
     rng = np.random.default_rng(2)
     gold = pools(rng, lambda size: 0.7 * rng.standard_t(3, size=size), prompts=300)
     found = compare_forms(D, gold, resampling=FEW)

@@ -9,15 +9,18 @@ from trueup.measure.laws import Law
 FEW = Resampling(resamples=200)
 
 
-def brute_force_leave_one_out(units):
-    others = [np.delete(units, i, axis=0).mean(axis=0) for i in range(len(units))]
-    return [row[np.argmax(other)] for row, other in zip(units, others, strict=True)]
-
-
-def test_few_units_are_left_out_one_at_a_time():
-    units = np.random.default_rng(0).normal(size=(7, 5))
+def test_each_unit_is_read_where_the_half_without_it_is_highest():
+    units = np.random.default_rng(0).normal(size=(4, 5))
     found = cross_fitted(units, candidates=np.ones(5, bool), seed=0)
-    assert found == pytest.approx(brute_force_leave_one_out(units))
+    halves = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    allowed = []
+    for half in halves:
+        rest = [i for i in range(4) if i not in half]
+        here, there = np.argmax(units[list(half)].sum(axis=0)), np.argmax(units[rest].sum(axis=0))
+        allowed.append([units[i, there if i in half else here] for i in range(4)])
+    assert found.shape == (20, 4)
+    assert all(any(np.allclose(row, each) for each in allowed) for row in found)
+    assert len(np.unique(found, axis=0)) > 1
 
 
 def test_only_candidates_are_chosen():
@@ -50,7 +53,7 @@ def test_flat_curves_flatter_the_naive_maximum_and_not_ours():
     error = np.std(ours) / np.sqrt(400)
     assert abs(np.mean(ours)) < 3 * error
     assert np.mean(naive) > 0.2
-    assert 0.92 <= covered / 400 <= 0.98
+    assert 0.92 <= covered / 400 <= 0.995
 
 
 def test_around_a_true_peak_ours_is_not_above_it_and_the_naive_one_is():
@@ -72,12 +75,13 @@ def test_one_unit_chooses_for_nobody():
     assert peak.naive == Law("rl", 0.6, 0.4)(D).max()
 
 
-def test_whole_groups_are_left_out_together():
-    rng = np.random.default_rng(3)
-    worlds = rng.normal(size=(4, len(D)))
-    labels = np.repeat(np.arange(4), 25)
-    gold = worlds[labels] + 1e-9 * rng.normal(size=(100, len(D)))
-    peak = observed_peak(D, gold, resampling=FEW, groups=labels)
-    expected = brute_force_leave_one_out(worlds - worlds[:, :1])
-    assert peak.gold.value == pytest.approx(np.mean(expected), abs=1e-6)
-    assert peak.gold.n == 4
+@pytest.mark.parametrize("worlds", [3, 5])
+def test_worlds_that_differ_give_false_falls_rarely(worlds):
+    labels, falls = np.repeat(np.arange(worlds), 4), 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        gold = rng.normal(size=(worlds, len(D)))[labels] + 0.1 * rng.normal(size=(4 * worlds, len(D)))
+        peak = observed_peak(D, gold, resampling=Resampling(resamples=20, seed=seed), groups=labels)
+        assert peak.gold.n == worlds
+        falls += peak.fall.low > 0
+    assert falls <= 0.05 * 400

@@ -57,13 +57,17 @@ def prompt_completion(record: Fields) -> Row | Problem:
 
 def prompt_response(record: Fields) -> Row | Problem:
     """A `prompt` and one of `response`, `output` and `answer`, each a string or chat messages."""
-    prompt = record.prompt(_only(record, "prompt", "instruction"))
-    return _reply_to(record, prompt, _only(record, "response", "output", "answer"))
+    return _reply_to(record, stated_prompt(record), _only(record, "response", "output", "answer"))
 
 
 def alpaca(record: Fields) -> Row | Problem:
     """Alpaca's `instruction`, `input` and `output`; also Dolly's `context` and `response`, and question and answer."""
     return _reply_to(record, instruction_prompt(record), _only(record, "output", "response", "answer"))
+
+
+def stated_prompt(record: Fields) -> Prompt:
+    """The `prompt`, which must not have an `instruction` beside it."""
+    return record.prompt(_only(record, "prompt", "instruction"))
 
 
 def instruction_prompt(record: Fields) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from trueup.data import demonstration_formats as demonstrations
+from trueup.data.demonstration_formats import instruction_prompt, sharegpt_turns, stated_prompt, without_reply
 from trueup.data.fields import Fields
 from trueup.data.fingerprint import prompt_record
 from trueup.data.formats import FORMATS, detect_format, same_shape, unique_names
@@ -88,7 +88,7 @@ def select_demonstrations(
 
 def _left_out(row: Row, which: Which, first: dict[tuple[Prompt, str], Origin]) -> dict[int, Dropped]:
     """What is not learned from, by response index; `first` says where each text was met, and learns this row's."""
-    written = [index for index, one in enumerate(row.responses) if one.text.strip()]
+    written = {index for index, one in enumerate(row.responses) if one.text.strip()}
     wanted = _best_of(row, written) if which == "best" else written
     removed = {}
     for index, one in enumerate(row.responses):
@@ -99,7 +99,7 @@ def _left_out(row: Row, which: Which, first: dict[tuple[Prompt, str], Origin]) -
             reason = "response rejected" if one.label is False else "response not the best"
         elif (row.prompt, one.text) in first:
             reason = "response repeated"
-            detail = f"{detail}, the same as at {first[row.prompt, one.text]}"
+            detail = f"{detail}, the same as one at {first[row.prompt, one.text]}"
         else:
             first[row.prompt, one.text] = row.origin
             continue
@@ -107,14 +107,13 @@ def _left_out(row: Row, which: Which, first: dict[tuple[Prompt, str], Origin]) -
     return removed
 
 
-def _best_of(row: Row, written: Sequence[int]) -> list[int]:
-    judged = judgements_of(row)
-    if not judged:
-        return list(written)
-    if has_labels(row):
-        return [index for index in written if judged.get(index) == 1.0]
-    highest = max((judged[index] for index in written if index in judged), default=None)
-    return [index for index in written if index in judged and judged[index] == highest]
+def _best_of(row: Row, written: set[int]) -> set[int]:
+    judgements = judgements_of(row)
+    if not judgements:
+        return written
+    judged = {index: judgement for index, judgement in judgements.items() if index in written}
+    best = 1.0 if has_labels(row) else max(judged.values(), default=None)
+    return {index for index, judgement in judged.items() if judgement == best}
 
 
 def _whole_row(row: Row, removed: dict[int, Dropped]) -> Dropped:
@@ -148,7 +147,7 @@ def read_prompts(source: str | Path, *, split: str | None = None, limit: int | N
     records = (Fields(origin, values) for origin, values in read_records(source, split=split))
     first = next(records)
     shape = _prompt_shape(first)
-    found: dict[Prompt, Fields] = {}
+    found: dict[Prompt, tuple[str, Origin]] = {}
     problems: list[Problem] = []
     repeated = 0
     for record in same_shape(itertools.chain([first], records), shape):
@@ -158,7 +157,7 @@ def read_prompts(source: str | Path, *, split: str | None = None, limit: int | N
         elif prompt in found:
             repeated += 1
         else:
-            found[prompt] = record
+            found[prompt] = (record.optional_name("id", "prompt_id") or "", record.origin)
         if len(found) == limit:
             break
     return _prompt_file(source, found, problems=problems, repeated=repeated)
@@ -167,32 +166,30 @@ def read_prompts(source: str | Path, *, split: str | None = None, limit: int | N
 def _prompt_shape(record: Fields) -> str:
     """The format whose prompt the record has, whether or not it has the replies of that format."""
     name = detect_format(record.values)
-    if name not in (None, "text"):
-        return "prompt-response" if name == "prompt-completion" else str(name)
+    if name is not None and name != "text":
+        return name
     if record.has("prompt"):
         return "prompt-response"
     if record.first_of("instruction", "question") is not None:
         return "alpaca"
-    raise record.wrong(
-        "prompt", expected="a prompt, here or in `messages`, `conversations`, `instruction` or `question`"
-    )
+    others = "`messages`, `conversations`, `instruction` or `question`"
+    raise record.wrong("prompt", expected=f"a prompt, here or in {others}")
 
 
 def _prompt_of(record: Fields, shape: str) -> Prompt | Problem:
-    if shape == "prompt-response":
-        return record.prompt("prompt")
+    if shape in {"prompt-completion", "prompt-response"}:
+        return stated_prompt(record)
     if shape == "alpaca":
-        return demonstrations.instruction_prompt(record)
+        return instruction_prompt(record)
     if shape in {"conversation", "sharegpt"}:
-        turns = record.messages("messages") if shape == "conversation" else demonstrations.sharegpt_turns(record)
-        before = demonstrations.without_reply(turns)
-        return before or Problem("no prompt", record.origin, "the dialogue holds a reply alone")
+        turns = record.messages("messages") if shape == "conversation" else sharegpt_turns(record)
+        return without_reply(turns) or Problem("no prompt", record.origin, "the dialogue holds a reply alone")
     row = FORMATS[shape].parse(record)
     return row if isinstance(row, Problem) else row.prompt
 
 
 def _prompt_file(
-    source: str | Path, found: dict[Prompt, Fields], *, problems: list[Problem], repeated: int
+    source: str | Path, found: dict[Prompt, tuple[str, Origin]], *, problems: list[Problem], repeated: int
 ) -> PromptFile:
     if not found:
         one = problems[0]
@@ -200,11 +197,11 @@ def _prompt_file(
         raise DataError(f"{text} ({one.detail})", file=source, cure="mend the data")
     if repeated:
         _LOG.info("%s: %d records repeat a prompt; each prompt is kept once", source, repeated)
-    ids = tuple(unique_names(record.optional_name("id", "prompt_id") or "" for record in found.values()))
+    ids = tuple(unique_names(name for name, _ in found.values()))
     return PromptFile(
         prompts=tuple(found),
         ids=ids,
-        origins=tuple(record.origin for record in found.values()),
+        origins=tuple(origin for _, origin in found.values()),
         source=str(source),
         fingerprint=_fingerprint(ids, found),
         problems=tuple(problems),

@@ -140,7 +140,7 @@ def mean_estimate(values: Float[Array, " units"], *, resampling: Resampling) -> 
 
 def root_mean_square(errors: Float[Array, "*draws points"]) -> Float[Array, "*draws"]:
     """Root of the mean square over the last axis."""
-    return np.sqrt(np.mean(errors**2, axis=-1))
+    return np.asarray(np.sqrt(np.mean(errors**2, axis=-1)))
 
 
 def counted(d: Float[Array, " points"], weights: Float[Array, " points"] | None) -> Bool[Array, " points"]:

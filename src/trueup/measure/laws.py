@@ -9,8 +9,11 @@ units, and gold at the end.
   the range, interval above 0;
 - "cannot tell": everything else.
 
-Measured over simulations, see the tests: a curve that only rises, or rises to a plateau, is called "peaks" in at most
-2.5% of data sets.
+Measured over simulated data sets: curves that rise to a plateau are called "peaks" in about 2% of them, wherever the
+plateau begins, and Gaussian errors of the proxy, under which gold only rises, in none of 400. A curve whose plateau
+begins in the last quarter of the range may be called "still rising". Best-of-n to n = 512 under a heavy-tailed error
+(0.7 times Student's t of 2.5 degrees of freedom) is called "peaks" in 88% of data sets with 30 prompts, and in all
+with 100.
 """
 
 from collections.abc import Mapping

@@ -44,7 +44,7 @@ def is_adapter(name: str | Path) -> bool:
     return (Path(name) / CONFIG).is_file()
 
 
-def load_base(folder: str, options: Mapping[str, Any]) -> tuple[PreTrainedModel, set[str]]:
+def load_base(folder: str, options: Mapping[str, Any], *, outputs: int = 1) -> tuple[PreTrainedModel, set[str]]:
     """The model that an adapter was trained on, and the names of weights that neither of the two has.
 
     Raises:
@@ -54,10 +54,14 @@ def load_base(folder: str, options: Mapping[str, Any]) -> tuple[PreTrainedModel,
     remote = options["trust_remote_code"]
     try:
         config = AutoConfig.from_pretrained(
-            base_name, num_labels=1, problem_type="regression", trust_remote_code=remote
+            base_name, num_labels=outputs, problem_type="regression", trust_remote_code=remote
         )
         base, info = AutoModelForSequenceClassification.from_pretrained(
-            base_name, config=config, output_loading_info=True, **options
+            base_name,
+            config=config,
+            output_loading_info=True,
+            ignore_mismatched_sizes=outputs > 1,  # the adapter brings the heads, whatever head the base has
+            **options,
         )
     except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0]

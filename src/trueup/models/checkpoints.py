@@ -21,6 +21,7 @@ from trueup.data.templates import TextFormat, infer_format
 from trueup.errors import CheckpointError
 from trueup.models import adapters
 from trueup.models.heads.reward import freeze_bias, init_head, prepare_core
+from trueup.models.kinds import members_of, refuse_other_kinds
 from trueup.models.reward import RewardModel, find_head
 
 logger = logging.getLogger(__name__)
@@ -180,6 +181,8 @@ def save_reward_model(
     options = {"save_embedding_layers": False} if isinstance(model.pretrained, PeftModel) else {}
     model.pretrained.save_pretrained(folder, state_dict=inner, safe_serialization=True, **options)
     side = {**provenance, "format": FORMAT, "pooling": "last_token" if model.causal else "encoder"}
+    if model.members > 1:
+        side["ensemble"] = {**provenance.get("ensemble", {}), "size": model.members}
     write_beside(folder, tokenizer=tokenizer, form=form, side=side, causal=model.causal)
 
 
@@ -214,9 +217,14 @@ def load_reward_model(
             reward head (a peer would draw one at random and score with it).
     """
     refuse_missing_folder(str(name))
+    side = read_side_file(Path(name))
+    outputs = members_of(side)
     options = {"trust_remote_code": trust_remote_code, "dtype": dtype, "use_safetensors": True}
     try:
-        core, info = _load_core(str(name), options)
+        core, info = _load_core(str(name), options, outputs=outputs)
+        refuse_other_kinds(str(name), *info)
+        inner = core.get_base_model() if isinstance(core, PeftModel) else core
+        find_head(inner, outputs=outputs)
     except CheckpointError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
@@ -225,40 +233,21 @@ def load_reward_model(
         if type(error).__module__.startswith("safetensors"):
             raise CheckpointError(f"{name}: the weights are damaged ({first_line(error)}); restore the file") from error
         raise
-    _refuse_other_kinds(str(name), *info)
-    inner = core.get_base_model() if isinstance(core, PeftModel) else core
-    try:
-        find_head(inner)
-    except TypeError as error:
-        raise CheckpointError(f"{name}: {error}; a reward model has one") from error
     tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
-    side = read_side_file(Path(name))
-    model = RewardModel(core.to(device).eval())
+    model = RewardModel(core.to(device).eval(), members=outputs)
     return Checkpoint(model, tokenizer, format_of(str(name), tokenizer, side, inner), side)
 
 
-def _refuse_other_kinds(name: str, missing: set[str], unexpected: set[str]) -> None:
-    """A head of another shape loads too, without what does not fit; its scores would be wrong."""
-    if missing:
-        raise CheckpointError(
-            f"{name}: the checkpoint lacks {', '.join(sorted(missing)[:3])}, which would be drawn at random; "
-            "it was saved as another kind of model: train it with `trueup train reward` first"
-        )
-    heads = sorted(key for key in unexpected if key.split(".")[0] in ("score", "classifier"))
-    if heads:
-        raise CheckpointError(
-            f"{name}: the checkpoint's head has {', '.join(heads[:3])}, which a sequence classifier would leave out; "
-            "it was saved as another kind of model"
-        )
-
-
-def _load_core(name: str, options: Mapping[str, Any]) -> tuple[PreTrainedModel | PeftModel, tuple[set[str], set[str]]]:
+def _load_core(
+    name: str, options: Mapping[str, Any], *, outputs: int
+) -> tuple[PreTrainedModel | PeftModel, tuple[set[str], set[str]]]:
     """The model, and the names of weights that are missing from the checkpoint or have no place in the model."""
     if adapters.is_adapter(name):
         # Trained on a base in float32, whatever type the base was saved in.
-        base, missing = adapters.load_base(name, {**options, "dtype": options["dtype"] or torch.float32})
-        _refuse_other_kinds(name, missing, set())
-        prepare_core(base, load_tokenizer(name, trust_remote_code=options["trust_remote_code"]))
+        whole = {**options, "dtype": options["dtype"] or torch.float32}
+        base, missing = adapters.load_base(name, whole, outputs=outputs)
+        refuse_other_kinds(name, missing, set())
+        prepare_core(base, load_tokenizer(name, trust_remote_code=options["trust_remote_code"]), outputs=outputs)
         return PeftModel.from_pretrained(base, name), (set(), set())
     core, info = AutoModelForSequenceClassification.from_pretrained(
         name, output_loading_info=True, **{**options, "dtype": options["dtype"] or "auto"}
@@ -274,11 +263,11 @@ def read_side_file(folder: Path) -> dict[str, Any]:
     try:
         side = json.loads(path.read_text(encoding="utf-8"))
         TextFormat(**side["text_format"])
+        members_of(side)
         return dict(side)
     except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(
-            f"{path}: not as we write it ({first_line(error)}); restore it or save the model anew"
-        ) from error
+        cure = "restore it or save the model anew"
+        raise CheckpointError(f"{path}: not as we write it ({first_line(error)}); {cure}") from error
 
 
 def format_of(

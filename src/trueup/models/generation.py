@@ -204,7 +204,8 @@ def _nucleus(probability: Float[Tensor, "b v"], share: float) -> Float[Tensor, "
     return kept / kept.sum(-1, keepdim=True)
 
 
-def _ends(model: PolicyModel) -> Int[Tensor, " ends"]:
+def ends_of(model: PolicyModel) -> Int[Tensor, " ends"]:
+    """Tokens that end a reply."""
     found = model.core.generation_config.eos_token_id
     ends = found if isinstance(found, list) else [found]
     return torch.tensor([end for end in ends if end is not None], device=model.device)

@@ -10,10 +10,10 @@ from transformers import TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from trueup.errors import MissingExtraError, RecipeError
-from trueup.recipes.train_settings import TrainReward
+from trueup.recipes.run_settings import TrainingRun
 
 
-def training_arguments(recipe: TrainReward, *, rows: int) -> TrainingArguments:
+def training_arguments(recipe: TrainingRun, *, rows: int) -> TrainingArguments:
     """Transformers' arguments for a run over so many rows.
 
     Raises:
@@ -24,7 +24,6 @@ def training_arguments(recipe: TrainReward, *, rows: int) -> TrainingArguments:
     if recipe.batch_size % world:
         raise RecipeError(f"batch_size {recipe.batch_size} cannot be shared evenly by {world} devices")
     steps = recipe.max_steps or math.ceil(math.ceil(rows / recipe.batch_size) * recipe.epochs)
-    evaluates = recipe.data.eval is not None
     _check_trackers(recipe.report_to)
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported() if recipe.bf16 is None else recipe.bf16
     return TrainingArguments(
@@ -42,7 +41,7 @@ def training_arguments(recipe: TrainReward, *, rows: int) -> TrainingArguments:
         torch_compile=recipe.torch_compile,
         logging_steps=recipe.logging_steps,
         logging_nan_inf_filter=False,
-        eval_strategy=_when(recipe.eval_steps) if evaluates else "no",
+        eval_strategy=_when(recipe.eval_steps) if recipe.evaluates else "no",
         eval_steps=recipe.eval_steps,
         save_strategy=_when(recipe.save_steps or (recipe.eval_steps if recipe.patience else None)),
         save_steps=recipe.save_steps or recipe.eval_steps or 500,

@@ -234,8 +234,14 @@ def _type_name(hint: Any) -> str:
 
 
 def _meanings(cls: type[Any]) -> dict[str, str]:
-    """Meaning of each argument, from the `Args:` of a docstring."""
-    doc = inspect.getdoc(cls) or ""
+    """Meaning of each argument, from the `Args:` of a class's docstring and its bases'."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        found |= _meanings_in(inspect.cleandoc(base.__doc__ or ""))
+    return found
+
+
+def _meanings_in(doc: str) -> dict[str, str]:
     body = doc.partition("Args:")[2]
     found: dict[str, str] = {}
     name = ""

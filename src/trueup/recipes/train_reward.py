@@ -1,23 +1,20 @@
 """`trueup train reward`: from preference data to a reward model."""
 
 import logging
-import os
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from trueup.data.fingerprint import fingerprint
 from trueup.data.rows import Row
-from trueup.data.selection import Selection
 from trueup.data.templates import TextFormat, infer_format
-from trueup.errors import DataError, RecipeError, TrueupError
-from trueup.files import cache_folder, move_into_place, output_errors, remove_leftovers, write_text
+from trueup.errors import RecipeError, TrueupError
+from trueup.files import cache_folder
 from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import load_tokenizer, new_reward_model
 from trueup.models.reward import RewardModel
@@ -26,7 +23,8 @@ from trueup.recipes.arguments import training_arguments
 from trueup.recipes.card import card_of
 from trueup.recipes.config import dump
 from trueup.recipes.provenance import versions
-from trueup.recipes.resume import check_same_data, check_same_recipe, checkpoint_to_resume
+from trueup.recipes.resume import check_same_data, checkpoint_to_resume
+from trueup.recipes.runs import early_stopping, finish, open_run, report_dropped, run
 from trueup.recipes.train_settings import TrainReward
 from trueup.report.card import write_card
 from trueup.report.page import write_page
@@ -78,9 +76,10 @@ def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = 
         truncation_side=recipe.data.truncation_side,
         kind=recipe.data.text_format,
     )
-    _open_run(recipe)
+    open_run(recipe)
     prepared = {name: _prepare(recipe, chosen.kept, tokenizer, form) for name, chosen in selections.items()}
-    dropped = _report_dropped(recipe, selections, prepared)
+    sources = {"train": recipe.data.train, "eval": str(recipe.data.eval)}
+    dropped = report_dropped(recipe.output, selections, prepared, sources=sources, max_length=recipe.data.max_length)
     train = prepared["train"].dataset
     provenance = _provenance(recipe, selections["train"].kept, dropped)
     if checkpoint is not None:
@@ -97,26 +96,17 @@ def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = 
         form=form,
         token_budget=recipe.token_budget,
         provenance=provenance,
-        callbacks=[MetricsFile(recipe.output / "metrics.jsonl"), bar, *_early_stopping(recipe), *callbacks],
+        callbacks=[MetricsFile(recipe.output / "metrics.jsonl"), bar, *early_stopping(recipe), *callbacks],
     )
     model.settle()  # the trainer has moved the weights to their device
     check_sharing(model, [train[i] for i in range(min(2, len(train)))])
     logger.info(model.describe_sharing())
-    _train(trainer, checkpoint, bar)
+    run(trainer, checkpoint, bar)
     metrics = trainer.evaluate() if "eval" in prepared else trainer.state.log_history[-1]
-    folder = _finish(recipe, trainer)
+    folder = finish(recipe, trainer)
     if trainer.is_world_process_zero():
         _describe(recipe, folder, metrics if "eval" in prepared else {})
     return TrainedReward(folder, metrics, dropped)
-
-
-def _train(trainer: RewardTrainer, checkpoint: Path | None, bar: ProgressBar) -> None:
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except torch.OutOfMemoryError as error:
-        raise RecipeError("the GPU is out of memory; lower token_budget, which changes no number") from error
-    finally:
-        bar.close()
 
 
 def _read(recipe: TrainReward) -> dict[str, Any]:
@@ -158,50 +148,6 @@ def _prepare(
     )
 
 
-def _report_dropped(
-    recipe: TrainReward, selections: Mapping[str, Selection], prepared: Mapping[str, Prepared]
-) -> dict[str, int]:
-    """Count what is not used, list it in a side file, and stop if nothing is left."""
-    counts: dict[str, int] = {}
-    for name, selection in selections.items():
-        whole = Selection(selection.kept, (*selection.dropped, *prepared[name].dropped))
-        summary = whole.summary()
-        words = ", ".join(f"{count} {reason}" for reason, count in summary.items())
-        if summary:
-            path = recipe.output / f"dropped-{name}.jsonl"
-            whole.write(path)
-            logger.warning(
-                "%s: %d rows used; not used: %s (listed in %s)", name, len(prepared[name].dataset), words, path
-            )
-        if prepared[name].truncated:
-            logger.warning("%s: %d rows reach the maximum length and may be cut", name, prepared[name].truncated)
-        counts |= {f"{name}/{reason}": count for reason, count in summary.items()}
-        if not len(prepared[name].dataset):
-            source = recipe.data.train if name == "train" else recipe.data.eval
-            raise DataError(
-                f"zero usable rows of {len(selection.kept)}: {words}",
-                file=source,
-                cure=f"raise data.max_length ({recipe.data.max_length}) or set data.too_long to truncate",
-            )
-    return counts
-
-
-def _early_stopping(recipe: TrainReward) -> list[TrainerCallback]:
-    return [EarlyStoppingCallback(recipe.patience)] if recipe.patience is not None else []
-
-
-def _open_run(recipe: TrainReward) -> None:
-    with output_errors(recipe.output):
-        recipe.output.mkdir(parents=True, exist_ok=True)
-        if os.environ.get("RANK", "0") == "0":
-            remove_leftovers(recipe.output)
-    path = recipe.output / "recipe.yaml"
-    if recipe.resume and path.is_file():
-        check_same_recipe(recipe, path)
-    else:
-        write_text(path, dump(replace(recipe, resume=False)))
-
-
 def _provenance(recipe: TrainReward, rows: Sequence[Row], dropped: Mapping[str, int]) -> dict[str, Any]:
     applied = {
         type(term).__name__: term.applied(recipe.batch_size)
@@ -218,20 +164,6 @@ def _provenance(recipe: TrainReward, rows: Sequence[Row], dropped: Mapping[str, 
         "versions": versions(),
         "seed": recipe.seed,
     }
-
-
-def _finish(recipe: TrainReward, trainer: RewardTrainer) -> Path:
-    """Write the finished model beside the checkpoints, whole or not at all."""
-    target, temporary = recipe.output / "model", recipe.output / ".partial-model"
-    with output_errors(target):
-        try:
-            trainer.save_model(str(temporary))
-            if trainer.is_world_process_zero():
-                move_into_place(temporary, target)
-            trainer.accelerator.wait_for_everyone()
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return target
 
 
 def _describe(recipe: TrainReward, folder: Path, metrics: Mapping[str, float]) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from trueup.errors import DataError, NonFiniteError
 from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import Checkpoint
 from trueup.models.plan import cut
+from trueup.rewards.aggregates import Aggregate, Mean
 from trueup.rewards.base import Scores
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class ModelReward:
         token_budget: Token slots per forward pass.
         keep_hidden: Whether hidden states and norms are returned too.
         progress: Whether a progress bar is shown.
+        aggregate: How the members become one reward, where the model is an ensemble of heads.
     """
 
     checkpoint: Checkpoint
@@ -40,6 +42,7 @@ class ModelReward:
     token_budget: int = 16_384
     keep_hidden: bool = False
     progress: bool = False
+    aggregate: Aggregate = field(default_factory=Mean)
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Scores:
         """Score K_i >= 1 responses to each prompt i.

@@ -75,12 +75,9 @@ def load_ensemble(folder: str | Path, *, load: Callable[[str], Reward], name: st
         saved = json.loads(path.read_text(encoding="utf-8"))
         if saved["format"] != FORMAT:
             raise ValueError(f"format is {saved['format']!r}; expected {FORMAT!r}")
-        members = [_place(folder, member) for member in saved["members"]]
+        members = _members(folder, saved["members"])
         aggregate = aggregate_from(saved["aggregate"])
-        constants = saved["standardization"]
-        standardization = constants and Standardization(
-            mean=tuple(constants["mean"]), std=tuple(constants["std"]), responses=constants["responses"]
-        )
+        standardization = _standardization(saved["standardization"], members=len(members))
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise CheckpointError(f"{path}: not as we write it ({reason}); restore it or save the ensemble anew") from error
@@ -89,10 +86,7 @@ def load_ensemble(folder: str | Path, *, load: Callable[[str], Reward], name: st
     except CheckpointError as error:
         raise CheckpointError(f"{path}: a member cannot be loaded: {error}") from error
     return EnsembleReward(
-        members=loaded,
-        aggregate=aggregate,
-        name=name or folder.name,
-        standardization=standardization,
+        members=loaded, aggregate=aggregate, name=name or folder.name, standardization=standardization
     )
 
 
@@ -105,11 +99,21 @@ def _reference(folder: Path, member: str) -> str:
     return whole.relative_to(home).as_posix() if whole != home and whole.is_relative_to(home) else str(whole)
 
 
-def _place(folder: Path, member: Any) -> str:
-    """Where the member is that a file in `folder` names."""
-    if not isinstance(member, str) or not member:
-        raise ValueError(f"a member is {member!r}; expected its folder or name")
-    inside = folder / member
-    if inside.resolve() == folder.resolve():
+def _members(folder: Path, names: object) -> list[str]:
+    """Where the members are that a file in `folder` names."""
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"members is {names!r}; expected folders or names")
+    if any((folder / name).resolve() == folder.resolve() for name in names):
         raise ValueError("it names itself as a member")
-    return str(inside) if inside.exists() else member
+    return [str(folder / name) if (folder / name).exists() else name for name in names]
+
+
+def _standardization(constants: Any, *, members: int) -> Standardization | None:
+    if constants is None:
+        return None
+    found = Standardization(
+        mean=tuple(constants["mean"]), std=tuple(constants["std"]), responses=int(constants["responses"])
+    )
+    if len(found.mean) != members:
+        raise ValueError(f"standardisation is for {len(found.mean)} members, there are {members}")
+    return found

@@ -75,6 +75,29 @@ def prepare(
     return Prepared(BranchDataset(rows, table, wanted, keep=keep), tuple(dropped.values()), truncated)
 
 
+def prepare_replies(
+    rows: Sequence[Row],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    form: TextFormat,
+    too_long: Literal["drop", "truncate"] = "drop",
+    cache: Path | None = None,
+) -> Prepared:
+    """Tokenise demonstrations, all of whose responses are learned from; drop or cut those beyond the maximum length."""
+    truncate = too_long == "truncate"
+    table = tokenize_rows(rows, tokenizer=tokenizer, form=form, truncate=truncate, cache=cache, seam="reply")
+    limit = form.max_length
+    dropped: dict[int, Dropped] = {}
+    for i, row in enumerate(rows):
+        size = int(table.prompt_length[i]) + max(table.lengths(i))
+        if limit is not None and size > limit:
+            dropped[i] = Dropped("too long", row.origin, row.id, f"{size} tokens, more than {limit}")
+    truncated = _cut_rows(table, limit) if truncate and limit is not None else 0
+    nothing = [Preferences((), (-1,) * len(row.responses)) for row in rows]
+    keep = [i for i in range(len(rows)) if i not in dropped]
+    return Prepared(BranchDataset(rows, table, nothing, keep=keep), tuple(dropped.values()), truncated)
+
+
 def _all_alike(table: TokenTable, row: int, pairs: Sequence[Pair]) -> bool:
     """Whether no pair of a row has two different sequences, so that nothing can be learned from it."""
     lengths = table.lengths(row)

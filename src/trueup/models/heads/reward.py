@@ -8,12 +8,12 @@ from trueup.models.padding import ensure_pad_token
 from trueup.models.reward import find_head
 
 
-def prepare_core(core: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def prepare_core(core: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, outputs: int = 1) -> None:
     """Explicit pad token, no dropout, no bias in the head, and a raw reward from every loader."""
     ensure_pad_token(core, tokenizer)
     core.config.problem_type = "regression"
     switch_off_dropout(core)
-    freeze_bias(find_head(core))
+    freeze_bias(find_head(core, outputs=outputs))
 
 
 def switch_off_dropout(core: PreTrainedModel) -> None:

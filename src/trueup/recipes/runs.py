@@ -1,0 +1,98 @@
+"""What every training run does: open its folder, account for its rows, train, and put the model into place."""
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, TrainerCallback
+
+from trueup.data.selection import Selection
+from trueup.errors import DataError, RecipeError
+from trueup.files import move_into_place, output_errors, remove_leftovers, write_text
+from trueup.recipes.config import dump
+from trueup.recipes.resume import check_same_recipe
+from trueup.recipes.run_settings import TrainingRun
+from trueup.train.branch_trainer import BranchTrainer
+from trueup.train.callbacks import ProgressBar
+from trueup.train.prepare import Prepared
+
+logger = logging.getLogger(__name__)
+
+
+def run(trainer: BranchTrainer[Any], checkpoint: Path | None, bar: ProgressBar) -> None:
+    """Train, from a checkpoint if there is one."""
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        raise RecipeError("the GPU is out of memory; lower token_budget, which changes no number") from error
+    finally:
+        bar.close()
+
+
+def report_dropped(
+    output: Path,
+    selections: Mapping[str, Selection],
+    prepared: Mapping[str, Prepared],
+    *,
+    sources: Mapping[str, str],
+    max_length: int,
+) -> dict[str, int]:
+    """Count what is not used, list it in a side file, and stop if nothing is left."""
+    counts: dict[str, int] = {}
+    for name, selection in selections.items():
+        whole = Selection(selection.kept, (*selection.dropped, *prepared[name].dropped))
+        summary = whole.summary()
+        words = ", ".join(f"{count} {reason}" for reason, count in summary.items())
+        if summary:
+            path = output / f"dropped-{name}.jsonl"
+            whole.write(path)
+            logger.warning(
+                "%s: %d rows used; not used: %s (listed in %s)", name, len(prepared[name].dataset), words, path
+            )
+        if prepared[name].truncated:
+            logger.warning("%s: %d rows reach the maximum length and may be cut", name, prepared[name].truncated)
+        counts |= {f"{name}/{reason}": count for reason, count in summary.items()}
+        if not len(prepared[name].dataset):
+            raise DataError(
+                f"zero usable rows of {len(selection.kept)}: {words}",
+                file=sources[name],
+                cure=f"raise data.max_length ({max_length}) or set data.too_long to truncate",
+            )
+    return counts
+
+
+def early_stopping(recipe: TrainingRun) -> list[TrainerCallback]:
+    """The callback that patience asks for."""
+    return [EarlyStoppingCallback(recipe.patience)] if recipe.patience is not None else []
+
+
+def open_run(recipe: TrainingRun) -> None:
+    """Make the run's folder, with the recipe in it; a resumed run must have the one it was begun with."""
+    with output_errors(recipe.output):
+        recipe.output.mkdir(parents=True, exist_ok=True)
+        if os.environ.get("RANK", "0") == "0":
+            remove_leftovers(recipe.output)
+    path = recipe.output / "recipe.yaml"
+    if recipe.resume and path.is_file():
+        check_same_recipe(recipe, path)
+    else:
+        write_text(path, dump(replace(recipe, resume=False)))
+
+
+def finish(recipe: TrainingRun, trainer: BranchTrainer[Any]) -> Path:
+    """Write the finished model beside the checkpoints, whole or not at all."""
+    target, temporary = recipe.output / "model", recipe.output / ".partial-model"
+    with output_errors(target):
+        try:
+            trainer.save_model(str(temporary))
+            if trainer.is_world_process_zero():
+                move_into_place(temporary, target)
+            trainer.accelerator.wait_for_everyone()
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return target

@@ -1,0 +1,224 @@
+"""`trueup train sft`: from demonstrations to a policy."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
+
+from trueup.data.demonstrations import Which, select_demonstrations
+from trueup.data.fingerprint import fingerprint
+from trueup.data.formats import read_rows
+from trueup.data.rows import Row
+from trueup.data.selection import Selection
+from trueup.data.templates import TextFormat, infer_format
+from trueup.errors import DataError, RecipeError, TrueupError
+from trueup.files import cache_folder
+from trueup.models.branch_model import check_sharing
+from trueup.models.checkpoints import load_tokenizer
+from trueup.models.policy import PolicyModel
+from trueup.models.policy_checkpoints import new_policy
+from trueup.objectives.supervised.sft import NegativeLogLikelihood
+from trueup.recipes.arguments import training_arguments
+from trueup.recipes.config import Recipe, check_range, dump
+from trueup.recipes.provenance import versions
+from trueup.recipes.resume import check_same_data, checkpoint_to_resume
+from trueup.recipes.run_settings import TrainingRun
+from trueup.recipes.runs import early_stopping, finish, open_run, report_dropped, run
+from trueup.report.page import write_page
+from trueup.report.training import read_log, training_page
+from trueup.train.callbacks import MetricsFile, ProgressBar
+from trueup.train.policy_trainer import PolicyTrainer
+from trueup.train.prepare import Prepared, prepare_replies
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstrations(Recipe):
+    """Where demonstrations come from.
+
+    Args:
+        train: File, folder or hub id to learn from.
+        eval: File, folder or hub id to watch while training.
+        format: Name of the data's format; told by the first record by default.
+        train_split: Split of a folder or hub id to learn from.
+        eval_split: Split of a folder or hub id to watch.
+        limit: Use no more than this many rows.
+        which: Learn from all responses of a row, or from the best only.
+        text_format: Whether turns are rendered by the chat template (chat) or text is taken as it is (plain).
+        max_length: Longest sequence in tokens.
+        too_long: Whether rows beyond that are dropped (and listed), or cut: prompts on the left, then responses.
+        drop_duplicates: Drop rows that repeat an earlier row.
+        cache: Folder of tokenised data sets; the user's cache folder by default.
+    """
+
+    train: str
+    eval: str | None = None
+    format: str = "auto"
+    train_split: str | None = None
+    eval_split: str | None = None
+    limit: int | None = None
+    which: Which = "all"
+    text_format: Literal["auto", "chat", "plain"] = "auto"
+    max_length: int = 2048
+    too_long: Literal["drop", "truncate"] = "drop"
+    drop_duplicates: bool = False
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_length < 2:
+            raise RecipeError(f"max_length must be at least 2 tokens, got {self.max_length}")
+        check_range(self, "limit", low=1)
+
+    def select(self, source: str, split: str | None) -> Selection:
+        """Read a source and keep what can be learned from.
+
+        Raises:
+            DataError: The source cannot be read, or nothing of it is usable.
+        """
+        file = read_rows(source, format=self.format, split=split, limit=self.limit)
+        chosen = select_demonstrations(
+            file.rows, problems=file.problems, which=self.which, drop_duplicates=self.drop_duplicates
+        )
+        if not chosen.kept:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in chosen.summary().items())
+            raise DataError(
+                f"zero usable rows ({reasons or 'no rows at all'})",
+                file=source,
+                expected="rows with a prompt and at least one response that is not empty",
+            )
+        return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSft(TrainingRun):
+    """Fine-tune a causal language model on demonstrations, its loss on responses only.
+
+    Args:
+        model: Directory or hub id of a causal language model.
+        data: Where demonstrations come from.
+        seed: Seed of the order of the data, and of the weights when they are drawn.
+    """
+
+    data: Demonstrations
+    learning_rate: float = 1e-5
+    batch_size: int = 32
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there are data to watch."""
+        return self.data.eval is not None
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """What a run leaves behind.
+
+    Args:
+        model: Folder of the finished model.
+        metrics: Last evaluation, or training summary where there is none.
+        dropped: How many rows each reason took.
+    """
+
+    model: Path
+    metrics: Mapping[str, float]
+    dropped: Mapping[str, int]
+
+
+def train_sft(recipe: TrainSft, *, callbacks: Sequence[TrainerCallback] = ()) -> TrainedPolicy:
+    """Fine-tune a policy as the recipe says; rows are packed without padding, and each prompt is computed once.
+
+    Raises:
+        DataError: Data cannot be used; nothing was written.
+        CheckpointError: The model or a checkpoint to resume from cannot be used.
+        OutputError: The run directory cannot be written.
+        NonFiniteError: The loss became NaN; the offending rows are in the run directory.
+    """
+    checkpoint = checkpoint_to_resume(recipe.output, resume=recipe.resume)
+    data = recipe.data
+    selections = {"train": data.select(data.train, data.train_split)}
+    if data.eval is not None:
+        selections["eval"] = data.select(data.eval, data.eval_split)
+    tokenizer = load_tokenizer(recipe.tokenizer or recipe.model, trust_remote_code=recipe.trust_remote_code)
+    set_seed(recipe.seed)
+    model = _build_model(recipe, tokenizer)
+    form = infer_format(selections["train"].kept, tokenizer, max_length=data.max_length, kind=data.text_format)
+    open_run(recipe)
+    prepared = {name: _prepare(recipe, chosen.kept, tokenizer, form) for name, chosen in selections.items()}
+    sources = {"train": data.train, "eval": str(data.eval)}
+    dropped = report_dropped(recipe.output, selections, prepared, sources=sources, max_length=data.max_length)
+    train = prepared["train"].dataset
+    provenance = _provenance(recipe, selections["train"].kept, dropped)
+    if checkpoint is not None:
+        check_same_data(checkpoint, fingerprint=provenance["data"]["fingerprint"], source=data.train)
+    bar = ProgressBar("sft")
+    trainer = PolicyTrainer(
+        model,
+        training_arguments(recipe, rows=len(train)),
+        terms=(NegativeLogLikelihood(),),
+        train_dataset=train,
+        eval_dataset=prepared["eval"].dataset if "eval" in prepared else None,
+        tokenizer=tokenizer,
+        form=form,
+        token_budget=recipe.token_budget,
+        provenance=provenance,
+        callbacks=[MetricsFile(recipe.output / "metrics.jsonl"), bar, *early_stopping(recipe), *callbacks],
+    )
+    model.settle()  # the trainer has moved the weights to their device
+    check_sharing(model, [train[i] for i in range(min(2, len(train)))])
+    logger.info(model.describe_sharing())
+    run(trainer, checkpoint, bar)
+    metrics = trainer.evaluate() if "eval" in prepared else trainer.state.log_history[-1]
+    folder = finish(recipe, trainer)
+    if trainer.is_world_process_zero():
+        _write_page(recipe, provenance)
+    return TrainedPolicy(folder, metrics, dropped)
+
+
+def _build_model(recipe: TrainSft, tokenizer: PreTrainedTokenizerBase) -> PolicyModel:
+    try:
+        model = new_policy(
+            recipe.model,
+            tokenizer=tokenizer,
+            from_scratch=recipe.from_scratch,
+            lora=recipe.lora.build() if recipe.lora else None,
+            trust_remote_code=recipe.trust_remote_code,
+        )
+    except TrueupError:
+        raise
+    except ValueError as error:  # PEFT's word for layers that the model does not have
+        raise RecipeError(f"lora cannot be used with {recipe.model}: {str(error).splitlines()[0]}") from error
+    if recipe.gradient_checkpointing:
+        model.core.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def _prepare(recipe: TrainSft, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, form: TextFormat) -> Prepared:
+    cache = recipe.data.cache or cache_folder() / "tokens"
+    return prepare_replies(rows, tokenizer=tokenizer, form=form, too_long=recipe.data.too_long, cache=cache)
+
+
+def _provenance(recipe: TrainSft, rows: Sequence[Row], dropped: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "recipe": yaml.safe_load(dump(recipe)),
+        "data": {"train": recipe.data.train, "rows": len(rows), "fingerprint": fingerprint(rows)},
+        "dropped": dict(dropped),
+        "versions": versions(),
+        "seed": recipe.seed,
+    }
+
+
+def _write_page(recipe: TrainSft, provenance: Mapping[str, Any]) -> None:
+    data = provenance["data"]
+    facts = {
+        "data": f"{data['train']} ({data['rows']} rows, {data['fingerprint'][:16]})",
+        "seed": str(recipe.seed),
+        **provenance["versions"],
+    }
+    log = read_log(recipe.output / "metrics.jsonl")
+    page = training_page(recipe.output.resolve().name, log, facts=facts, recipe=dump(recipe))
+    write_page(page, recipe.output / "report.html")
