@@ -166,9 +166,7 @@ def test_shared_columns_are_carried_and_there_is_never_a_label(name):
 
 @pytest.mark.parametrize("name", DEMONSTRATIONS.keys() - {"text"})
 def test_labelled_replies_are_not_demonstrations(name):
-    with pytest.raises(
-        DataError, match=r"data.jsonl:4, field `label`: found boolean False; expected no label.*drop the"
-    ):
+    with pytest.raises(DataError, match=r"data.jsonl:4, field `label`: found boolean False; expected no label.*; drop"):
         PARSERS[name](fields(**DEMONSTRATIONS[name], label=False))
 
 
@@ -184,12 +182,16 @@ def test_labelled_replies_are_not_demonstrations(name):
             {"prompt": "q", "response": "a", "answer": "b"},
             "field `response`: found `response` and `answer`; expected one of them alone; drop or rename the others",
         ),
-        (prompt_response, {"prompt": "q", "instruction": "q", "answer": "b"}, "found `prompt` and `instruction`"),
+        (
+            prompt_response,
+            {"prompt": "q", "instruction": "q", "answer": "b"},
+            "field `prompt`: found `prompt` and `instr",
+        ),
         (alpaca, {"instruction": "q"}, "field `output`: the field is missing"),
         (alpaca, {"output": "a"}, "field `instruction`: the field is missing; expected a string"),
-        (alpaca, {"instruction": "q", "question": "q", "output": "a"}, "found `instruction` and `question`"),
+        (alpaca, {"instruction": "q", "question": "q", "output": "a"}, "field `instruction`: found `instr"),
         (alpaca, {"instruction": "q", "input": 1, "output": "a"}, "field `input`: found number 1; expected a string"),
-        (alpaca, {"instruction": "q", "input": "i", "context": "c", "output": "a"}, "found `input` and `context`"),
+        (alpaca, {"instruction": "q", "input": "i", "context": "c", "output": "a"}, "field `input`: found"),
         (conversation, {"messages": []}, "field `messages`: found list .*; expected a list with at least one entry"),
         (conversation, {"messages": "hi"}, "field `messages`: found string 'hi'; expected a list"),
         (conversation, {"messages": [TURN, "Blue."]}, r"field `messages\[1\]`: found string 'Blue.'; expected an obj"),
@@ -243,7 +245,7 @@ def test_broken_dialogues_are_named_by_field_and_not_as_another_schema(tmp_path)
         read_rows(path)
 
 
-ROLES = st.sampled_from(["user", "assistant", "system", "narrator"])
+ROLES = st.sampled_from(["user", "assistant", "system", "tool"])
 DIALOGUE = st.lists(st.fixed_dictionaries({"role": ROLES, "content": TEXT}), min_size=1, max_size=4)
 
 
@@ -258,12 +260,12 @@ def test_every_record_becomes_a_row_or_a_problem(tmp_path, dialogues, name):
     else:
         records = [{"prompt": [TURN], FORMATS[name].core[1]: turns} for turns in dialogues]
     path = write_jsonl(tmp_path / "f", *records)
-    try:
-        file = read_rows(path)
-    except DataError as error:
-        assert f"zero usable rows; the first of {len(records)} problems" in str(error)
+    if not any(turns[-1]["role"] == "assistant" and (len(turns) > 1 or "prompt" in records[0]) for turns in dialogues):
+        with pytest.raises(DataError, match=f"zero usable rows; the first of {len(records)} problems"):
+            read_rows(path, format=name)
         return
-    assert file.format == name
+    file = read_rows(path, format=name)
+    assert file == read_rows(path)
     places = [row.origin.row for row in file.rows] + [problem.origin.row for problem in file.problems]
     assert sorted(places) == list(range(1, len(records) + 1))
     for row in file.rows:

@@ -12,6 +12,7 @@ from trueup.data.rows import Message, Response
 from trueup.errors import DataError, RecipeError
 
 from .samples import write_jsonl
+from .test_demonstration_formats import DEMONSTRATIONS
 
 USER, GOOD, BAD = (
     {"role": role, "content": text} for role, text in [("user", "q"), ("assistant", "a"), ("assistant", "b")]
@@ -44,6 +45,7 @@ EXAMPLES = {
         "subset": "Math",
         "id": "1",
     },
+    **DEMONSTRATIONS,
 }
 
 
@@ -114,7 +116,10 @@ def test_mixed_schemas_name_both_rows(tmp_path, first, second):
     if FORMATS[first].parse is FORMATS[second].parse:
         assert len(read_rows(path).rows) >= 1
         return
-    with pytest.raises(DataError, match=f"f:3: mixed schemas: this row is `{second}` .* but row 1 of .*f is `{first}`"):
+    expected = f"f:3: mixed schemas: this row is `{second}` .* but row 1 of .*f is `{first}`"
+    if (first, second) == ("unpaired", "prompt-completion"):
+        expected = "f:3, field `label`: the field is missing"
+    with pytest.raises(DataError, match=expected):
         read_rows(path)
 
 
@@ -147,7 +152,7 @@ def test_a_field_missing_later_is_named(tmp_path, name):
     [
         ({"prompt": "q", "chosen": "a"}, "rejected"),
         ({"chosen": "a", "rejected": None}, "rejected"),
-        ({"prompt": "q", "completion": "a"}, "label"),
+        ({"prompt": "q", "label": True}, "completion"),
         ({"responses": []}, "prompt"),
     ],
 )

@@ -134,6 +134,41 @@ def test_false_alarms_on_a_plateau_are_rare(plateau):
     assert found.count("still rising") <= 0.05 * 300
 
 
+def quiet(curve, form):
+    """A fit to 30 units with hardly any noise around a curve."""
+    walk = np.cumsum(np.random.default_rng(4).normal(size=(30, len(D))), axis=1)
+    return one_fit(curve + 1e-3 * walk, form)
+
+
+def test_the_law_alone_does_not_make_a_peak_and_the_data_alone_do_not_either():
+    plateau = quiet(np.minimum(D, 0.3 * D[-1]) + 0.02 * D, "best_of_n")
+    assert plateau.inside >= 0.95
+    assert plateau.observed.fall.low <= 0
+    assert plateau.verdict == "cannot tell"
+    dip = quiet(D - 0.4 * (D[-1] == D), "best_of_n")
+    assert dip.observed.fall.low > 0
+    assert dip.inside < 0.95
+    assert dip.verdict == "cannot tell"
+
+
+def test_the_law_alone_does_not_make_a_rise_and_the_data_alone_do_not_either():
+    plateau = quiet(np.minimum(D, 0.7 * D[-1]), "rl")
+    assert plateau.inside <= 0.05
+    assert max(plateau.observed.rise.low, plateau.observed.fall.low) <= 0
+    assert plateau.verdict == "cannot tell"
+    hump = quiet(np.minimum(D, 0.3 * D[-1]) + 0.02 * D, "best_of_n")
+    assert hump.observed.rise.low > 0
+    assert hump.verdict == "cannot tell"
+
+
+@pytest.mark.parametrize("beta", [0.1, -0.05])
+def test_gold_that_falls_from_the_start_peaks_at_the_start_even_if_the_law_turns_up_later(beta):
+    fitted = quiet(Law("best_of_n", -0.5, beta)(D), "best_of_n")
+    assert fitted.inside == 1
+    assert fitted.observed.d.value == 0
+    assert fitted.verdict == "peaks"
+
+
 def test_gold_that_falls_from_the_start_peaks_at_the_start():
     gold = prompt_curves(Law("best_of_n", -0.5, 0.3), np.random.default_rng(5), units=60)
     fitted = one_fit(gold)

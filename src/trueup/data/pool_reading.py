@@ -70,9 +70,7 @@ def _scores(path: Path, rewards: Sequence[str], *, ids: Sequence[str], samples: 
 
 
 def _size(path: Path, ids: Sequence[str]) -> int:
-    ends = dict.fromkeys(ids, 0)
-    for run in read_parts(parts_folder(path), ()):
-        ends[run.id] = max(ends.get(run.id, 0), run.start + run.count)
+    ends = stored_sizes(path)
     few, many = min(ids, key=lambda key: ends[key]), max(ids, key=lambda key: ends[key])
     if ends[few] != ends[many]:
         raise DataError(
@@ -148,6 +146,14 @@ def stored_prompts(path: Path) -> dict[str, Prompt]:
         if run.prompt is None or found.setdefault(run.id, run.prompt) != run.prompt:
             raise DataError(f"prompt {run.id!r} differs between parts or is missing", file=run.file)
     return found
+
+
+def stored_sizes(path: Path) -> dict[str, int]:
+    """How many samples each prompt of a pool has, up to the last one."""
+    ends: dict[str, int] = {}
+    for run in read_parts(parts_folder(path), ()):
+        ends[run.id] = max(ends.get(run.id, 0), run.start + run.count)
+    return ends
 
 
 def stored_rewards(path: Path) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """What functions of a pool demand of it: finite scores, prompts by samples, and an n that it can answer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -9,7 +10,7 @@ from trueup.errors import DataError, RecipeError
 
 Array = np.ndarray
 
-Ns = int | Sequence[int] | Num[Array, " ns"]
+Ns = int | np.integer[Any] | Sequence[int] | Num[Array, " ns"]
 """Sizes of best-of-n."""
 
 

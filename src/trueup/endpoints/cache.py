@@ -5,7 +5,8 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -64,9 +65,8 @@ class AnswerCache:
         found: dict[str, Any] = {}
         for start in range(0, len(wanted), _AT_ONCE):
             part = wanted[start : start + _AT_ONCE]
-            marks = ",".join("?" * len(part))
-            query = f"SELECT key, answer FROM answers WHERE key IN ({marks})"
-            for key, text in self._guarded(lambda file, q=query, p=part: file.execute(q, p).fetchall()):
+            query = f"SELECT key, answer FROM answers WHERE key IN ({','.join('?' * len(part))})"
+            for key, text in self._guarded(partial(_rows, query=query, values=part)):
                 try:
                     found[key] = json.loads(text)
                 except ValueError:  # a damaged row is asked for again and then replaced
@@ -85,7 +85,7 @@ class AnswerCache:
                 try:
                     return work(self._connection())
                 except sqlite3.DatabaseError as error:
-                    if error.sqlite_errorcode & 0xFF not in _DAMAGED:
+                    if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
                         raise
                     self._move_aside(error)
                     return work(self._connection())
@@ -120,6 +120,10 @@ class AnswerCache:
                 if part.exists():
                     part.replace(f"{aside}{ending}")
         logger.warning("%s: damaged (%s); moved to %s, answers are asked for anew", self.path, error, aside.name)
+
+
+def _rows(file: sqlite3.Connection, *, query: str, values: Sequence[str]) -> list[tuple[str, str]]:
+    return file.execute(query, values).fetchall()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

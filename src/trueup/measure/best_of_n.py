@@ -179,10 +179,9 @@ def _blocks(samples: int, n: Int[Array, " ns"]) -> Iterator[tuple[Int[Array, " s
     """
     share = -np.expm1(np.log(_NEGLIGIBLE) / n)
     halvings = np.floor(-np.log2(share)).astype(np.int64)
-    for halving in np.unique(halvings):
+    for halving in np.unique(halvings).tolist():
         columns = np.flatnonzero(halvings == halving)
-        top = min(samples, -(-samples >> halving) + 1) if halving else samples
-        yield columns, _top_weights(samples, n[columns], top)
+        yield columns, _top_weights(samples, n[columns], -(-samples >> halving))
 
 
 def _gather(table: Float[Array, "rows samples"], order: Int[Array, "rows samples"]) -> Float[Array, "rows samples"]:

@@ -6,7 +6,7 @@ units, and gold at the end.
 
 - "peaks": the share is at least the level (95%) and the interval of the fall lies above 0;
 - "still rising": the share is at most 1 - level, and the end lies above the best point of the first three quarters of
-  the range, interval above 0;
+  the range, interval above 0, and shows no fall;
 - "cannot tell": everything else.
 
 Measured over simulated data sets: curves that rise to a plateau are called "peaks" in about 2% of them, wherever the
@@ -153,9 +153,10 @@ def _maximum(coefficients: Float[Array, "draws 2"], d_max: float, form: Form) ->
 
 
 def _verdict(inside: float, observed: ObservedPeak, *, level: float) -> LawVerdict:
-    if inside >= level and observed.fall.low > 0:
+    falls = observed.fall.low > 0
+    if inside >= level and falls:
         return "peaks"
-    if 1 - inside >= level and observed.rise.low > 0:
+    if 1 - inside >= level and observed.rise.low > 0 and not falls:
         return "still rising"
     return "cannot tell"
 

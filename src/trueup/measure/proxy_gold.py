@@ -133,7 +133,7 @@ def _agreement(
     axis: int | None,
 ) -> Agreement:
     ranks = [stats.rankdata(reward, axis=axis).reshape(reward.shape) for reward in (proxy, gold)]
-    middle = (ranks[0].size if axis is None else ranks[0].shape[1]) / 2 + 0.5
+    middle = (proxy.size if axis is None else proxy.shape[1]) / 2 + 0.5
     return Agreement(
         pearson=_pearson(_moments(proxy, gold), resampling)[0],
         spearman=_pearson(_moments(ranks[0] - middle, ranks[1] - middle), resampling)[0],
@@ -221,7 +221,9 @@ def _bounds(reference: Agreement, rise: Float[Array, " ns"], chi2: Float[Array, 
     )
 
 
-def improvement_bound(proxy_gain: Float[Array, "*ns"], chi2: Float[Array, "*ns"], *, r: float) -> Float[Array, "*ns"]:
+def improvement_bound(
+    proxy_gain: Float[Array, " ns"] | float, chi2: Float[Array, " ns"] | float, *, r: float
+) -> Float[Array, "*ns"]:
     """The theorem: gold's improvement is at least `(A - sqrt((1 - r^2) chi2)) / r` gold standard deviations.
 
     Args:
@@ -230,11 +232,11 @@ def improvement_bound(proxy_gain: Float[Array, "*ns"], chi2: Float[Array, "*ns"]
         r: Correlation under the reference; the bound is NaN unless it is positive.
     """
     slack = np.asarray(proxy_gain) - np.sqrt(max(0.0, 1 - r * r) * np.asarray(chi2))
-    return slack / r if r > 0 else np.full(np.shape(slack), np.nan)
+    return np.asarray(slack / r if r > 0 else np.full(np.shape(slack), np.nan))
 
 
 def tight_improvement_bound(
-    proxy_gain: Float[Array, "*ns"], chi2: Float[Array, "*ns"], *, r: float
+    proxy_gain: Float[Array, " ns"] | float, chi2: Float[Array, " ns"] | float, *, r: float
 ) -> Float[Array, "*ns"]:
     """The attainable bound `r A - sqrt(1 - r^2) sqrt(chi2 - A^2)`, for any r; arguments of `improvement_bound`.
 
@@ -244,7 +246,7 @@ def tight_improvement_bound(
     """
     gain = np.asarray(proxy_gain)
     rest = np.sqrt(np.maximum(np.asarray(chi2) - gain * gain, 0.0))
-    return r * gain - np.sqrt(max(0.0, 1 - r * r)) * rest
+    return np.asarray(r * gain - np.sqrt(max(0.0, 1 - r * r)) * rest)
 
 
 def hacked(correlation: Estimate, gold_change: Estimate) -> Hacked:

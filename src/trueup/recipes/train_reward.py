@@ -1,8 +1,9 @@
 """`trueup train reward`: from preference data to a reward model."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from trueup.errors import RecipeError, TrueupError
 from trueup.files import cache_folder
 from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import load_tokenizer, new_reward_model
+from trueup.models.heads.ensemble import with_heads
 from trueup.models.reward import RewardModel
 from trueup.objectives.reward.bsr import BatchSumToZero
 from trueup.recipes.arguments import training_arguments
@@ -30,6 +32,8 @@ from trueup.report.card import write_card
 from trueup.report.page import write_page
 from trueup.report.training import read_log, training_page
 from trueup.train.callbacks import MetricsFile, ProgressBar
+from trueup.train.ensemble_step import Bootstrap
+from trueup.train.ensemble_trainer import EnsembleTrainer
 from trueup.train.prepare import Prepared, prepare
 from trueup.train.reward_trainer import RewardTrainer
 
@@ -86,7 +90,7 @@ def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = 
         known = provenance["data"]["fingerprint"]
         check_same_data(checkpoint, fingerprint=known, source=recipe.data.train)
     bar = ProgressBar()
-    trainer = RewardTrainer(
+    trainer = _trainer_of(recipe)(
         model,
         training_arguments(recipe, rows=len(train)),
         terms=recipe.terms,
@@ -109,6 +113,13 @@ def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = 
     return TrainedReward(folder, metrics, dropped)
 
 
+def _trainer_of(recipe: TrainReward) -> Callable[..., RewardTrainer]:
+    if recipe.ensemble is None:
+        return RewardTrainer
+    bootstrap = Bootstrap(seed=recipe.seed, members=recipe.ensemble.size) if recipe.ensemble.bootstrap else None
+    return partial(EnsembleTrainer, bootstrap=bootstrap)
+
+
 def _read(recipe: TrainReward) -> dict[str, Any]:
     files = {"train": recipe.data.read(recipe.data.train, recipe.data.train_split)}
     if recipe.data.eval is not None:
@@ -117,11 +128,12 @@ def _read(recipe: TrainReward) -> dict[str, Any]:
 
 
 def _build_model(recipe: TrainReward, tokenizer: PreTrainedTokenizerBase) -> RewardModel:
+    generator = torch.Generator().manual_seed(recipe.seed)
     try:
         model = new_reward_model(
             recipe.model,
             tokenizer=tokenizer,
-            generator=torch.Generator().manual_seed(recipe.seed),
+            generator=generator,
             from_scratch=recipe.from_scratch,
             lora=recipe.lora.build() if recipe.lora else None,
             trust_remote_code=recipe.trust_remote_code,
@@ -130,6 +142,8 @@ def _build_model(recipe: TrainReward, tokenizer: PreTrainedTokenizerBase) -> Rew
         raise
     except ValueError as error:  # PEFT's word for layers that the model does not have
         raise RecipeError(f"lora cannot be used with {recipe.model}: {str(error).splitlines()[0]}") from error
+    if recipe.ensemble is not None:
+        model = with_heads(model, recipe.ensemble.size, generator=generator)
     if recipe.gradient_checkpointing:
         model.core.gradient_checkpointing_enable({"use_reentrant": False})
     return model
@@ -156,8 +170,10 @@ def _provenance(recipe: TrainReward, rows: Sequence[Row], dropped: Mapping[str, 
     }
     for name, value in applied.items():
         logger.info("%s: coefficient %g on the squared mean reward of a full step", name, value)
+    whole = yaml.safe_load(dump(recipe))
     return {
-        "recipe": yaml.safe_load(dump(recipe)),
+        "recipe": whole,
+        **({"ensemble": whole["ensemble"]} if recipe.ensemble is not None else {}),
         "applied_coefficient": applied,
         "data": {"train": recipe.data.train, "rows": len(rows), "fingerprint": fingerprint(rows)},
         "dropped": dict(dropped),

@@ -5,12 +5,31 @@ from dataclasses import dataclass, field
 from trueup.objectives import REWARD_OBJECTIVES, REWARD_REGULARIZERS
 from trueup.objectives.reward.bradley_terry import BradleyTerry
 from trueup.objectives.reward.bsr import BatchSumToZero
-from trueup.recipes.config import choice
+from trueup.recipes.config import Recipe, check_range, choice
 from trueup.recipes.data import DataRecipe
 from trueup.recipes.run_settings import LoraRecipe, Schedule, TrainingRun
+from trueup.rewards.aggregates import AGGREGATES, Mean
 from trueup.types import RewardObjective
 
-__all__ = ["LoraRecipe", "Schedule", "TrainReward"]
+__all__ = ["EnsembleRecipe", "LoraRecipe", "Schedule", "TrainReward"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleRecipe(Recipe):
+    """Several reward heads on one trunk, trained together.
+
+    Args:
+        size: Number of members.
+        bootstrap: Give each member its own resample of the rows; else they differ by their initial weights alone.
+        aggregate: How members become one reward when the model scores.
+    """
+
+    size: int = 5
+    bootstrap: bool = True
+    aggregate: choice(AGGREGATES, default="mean") = field(default_factory=Mean)  # type: ignore[valid-type]
+
+    def __post_init__(self) -> None:
+        check_range(self, "size", low=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +41,14 @@ class TrainReward(TrainingRun):
         data: Where preferences come from.
         objective: What a preference is worth.
         regularizer: What is added to it; none for plain Bradley-Terry.
+        ensemble: Train several members at once, such as `{size: 5}`.
         seed: Seed of the head, the order of the data and flipped labels.
     """
 
     data: DataRecipe
     objective: choice(REWARD_OBJECTIVES, default="bradley_terry") = field(default_factory=BradleyTerry)  # type: ignore[valid-type]
     regularizer: choice(REWARD_REGULARIZERS, default="bsr") = field(default_factory=BatchSumToZero)  # type: ignore[valid-type]
+    ensemble: EnsembleRecipe | None = None
 
     @property
     def evaluates(self) -> bool:

@@ -1,13 +1,22 @@
-"""One name for any reward: a directory, a run, a hub id, or a Python function."""
+"""One name for any reward: a directory, a run, a hub id, a Python function, a server, or a judge."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from trueup.endpoints.settings import build, is_settings_file, read_address, read_settings, split_label
+from trueup.errors import RecipeError
 from trueup.models.checkpoints import load_reward_model
 from trueup.rewards.base import Reward
 from trueup.rewards.function import import_function
+from trueup.rewards.http import HttpRewardSettings, open_http_reward
+from trueup.rewards.judge import JudgeSettings, open_judge
 from trueup.rewards.model import ModelReward
+
+_ADDRESSES = ("http://", "https://")
+_JUDGES = tuple(f"judge:{scheme}" for scheme in _ADDRESSES)
 
 
 def load_reward(
@@ -23,7 +32,9 @@ def load_reward(
     """Load a reward.
 
     Args:
-        name: `package.module:function`, a model directory, a run directory of ours (its `model` is taken) or a hub id;
+        name: `package.module:function`, a model directory, a run directory of ours (its `model` is taken), a hub id;
+            `http://HOST/PATH` of a reward server or `judge:http://HOST` of a judge, their settings being the query
+            (`?protocol=vllm`, `?model=NAME`); or a YAML or JSON file of settings whose `kind` is `http` or `judge`.
             `LABEL=` in front gives it a name for reports.
         keep_hidden: Whether models return hidden states and norms.
         device: Where models run; CUDA if there is one.
@@ -33,12 +44,17 @@ def load_reward(
         trust_remote_code: Whether code that comes with a model may run.
 
     Raises:
-        RecipeError: The function cannot be imported.
+        RecipeError: The function cannot be imported, or settings cannot be used.
         CheckpointError: There is no such model, or it is no reward model.
     """
-    label, equals, place = name.partition("=")
-    if not equals or Path(name).exists():
-        label, place = "", name
+    label, place = split_label(name)
+    if place.startswith(_ADDRESSES):
+        return _open("http", read_address(place), label=label, place=place, progress=progress)
+    if place.startswith(_JUDGES):
+        values = read_address(place.removeprefix("judge:"))
+        return _open("judge", values, label=label, place=place, progress=progress)
+    if is_settings_file(place) and not Path(place).is_dir():
+        return _open_file(Path(place), label=label, progress=progress)
     if ":" in place and not Path(place).exists():
         reward = import_function(place)
         return type(reward)(reward.function, label or reward.name)
@@ -53,3 +69,22 @@ def load_reward(
         keep_hidden=keep_hidden,
         progress=progress,
     )
+
+
+def _open_file(path: Path, *, label: str, progress: bool) -> Reward:
+    """A server or judge from a file of settings; a template's file is looked for beside it."""
+    values = read_settings(path)
+    kind = values.pop("kind", None)
+    if kind not in ("http", "judge"):
+        reason = "field `kind` is missing" if kind is None else f"field `kind`: unknown {kind!r}"
+        raise RecipeError(f"{path}: {reason}; write `kind: http` or `kind: judge`")
+    template = values.get("template_file")
+    if isinstance(template, str):
+        values["template_file"] = str(path.parent / Path(template).expanduser())
+    return _open(kind, values, label=label, place=str(path), progress=progress)
+
+
+def _open(kind: str, values: Mapping[str, Any], *, label: str, place: str, progress: bool) -> Reward:
+    if kind == "judge":
+        return open_judge(build(JudgeSettings, values, place=place), name=label, progress=progress)
+    return open_http_reward(build(HttpRewardSettings, values, place=place), name=label, progress=progress)

@@ -58,18 +58,19 @@ class ModelReward:
         order = sorted(range(len(rows)), key=lambda i: (rows[i].longest, i))
         check_sharing(model, [rows[i] for i in order[len(order) // 2 :][:2]])
         starts = np.concatenate([[0], np.cumsum([len(group) for group in responses], dtype=int)])
-        reward = np.full(starts[-1], np.nan)
+        members = np.full((model.members, starts[-1]), np.nan)
         hidden: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
         for part in self._parts(rows, order):
             where = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in part])
             with torch.inference_mode():
                 branches = model(model.layout([rows[i] for i in part]), before_norm=self.keep_hidden)
-            reward[where] = branches.reward.double().cpu().numpy()
+            rewards = branches.reward[None] if branches.members is None else branches.members
+            members[:, where] = rewards.double().cpu().numpy()
             if self.keep_hidden:
                 norm = branches.before_norm.cpu().numpy() if branches.before_norm is not None else None
                 hidden.append((where, branches.hidden.float().cpu().numpy(), norm))
-        self._stop_if_not_finite(reward, prompts, starts)
-        return self._scores(reward, responses, hidden)
+        self._stop_if_not_finite(members.sum(axis=0), prompts, starts)
+        return self._scores(members, responses, hidden)
 
     def _tokenise(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> list[BranchRow]:
         empty = [number for number, group in enumerate(responses, 1) if not group]
@@ -122,15 +123,15 @@ class ModelReward:
 
     def _scores(
         self,
-        reward: np.ndarray,
+        members: np.ndarray,
         responses: Sequence[Sequence[str]],
         hidden: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
     ) -> Scores:
-        head = self.checkpoint.model.head.weight.detach().float().cpu().numpy()[0]
+        several = len(members) > 1
         states = norms = None
         if hidden:
-            states = np.zeros((len(reward), len(head)), np.float32)
-            norms = np.zeros(len(reward)) if hidden[0][2] is not None else None
+            states = np.zeros((members.shape[1], hidden[0][1].shape[1]), np.float32)
+            norms = np.zeros(members.shape[1]) if hidden[0][2] is not None else None
             for where, values, norm in hidden:
                 states[where] = values
                 if norms is not None and norm is not None:
@@ -139,13 +140,21 @@ class ModelReward:
         flat = [text for group in responses for text in group]
         ids = self.checkpoint.tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"] if flat else []
         return Scores(
-            reward=reward,
+            reward=self.aggregate(members) if several else members[0],
             prompt=np.repeat(np.arange(len(responses)), np.asarray([len(group) for group in responses], int)),
             length=np.asarray([len(tokens) for tokens in ids], float),
             hidden=states,
             before_norm=norms,
-            head=head if self.keep_hidden else None,
+            head=self._head() if self.keep_hidden else None,
+            members=members if several else None,
         )
+
+    def _head(self) -> np.ndarray | None:
+        """Weight whose product with a hidden state is the reward; an aggregate other than the mean has none."""
+        model = self.checkpoint.model
+        if model.members > 1 and not isinstance(self.aggregate, Mean):
+            return None
+        return np.asarray(model.head.weight.detach().float().mean(dim=0).cpu())
 
 
 def _branch_row(table: TokenTable, number: int, *, index: int) -> BranchRow:

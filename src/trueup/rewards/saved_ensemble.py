@@ -34,7 +34,7 @@ def save_ensemble(
 
     Args:
         folder: Where to. Members may already lie in it.
-        members: Each one's folder, or any other name that a reward can have. Folders inside `folder` are written
+        members: Each one's folder, or any other name that a reward can have. Places inside `folder` are written
             relative to it, so that the whole can be moved, and others by their full path.
         aggregate: How they become one.
         standardization: Constants that bring members to one scale.
@@ -93,7 +93,7 @@ def load_ensemble(folder: str | Path, *, load: Callable[[str], Reward], name: st
 def _reference(folder: Path, member: str) -> str:
     """How a file in `folder` names a member."""
     path = Path(member)
-    if not path.is_dir():
+    if not path.exists():
         return member
     whole, home = path.resolve(), folder.resolve()
     return whole.relative_to(home).as_posix() if whole != home and whole.is_relative_to(home) else str(whole)

@@ -127,7 +127,7 @@ class BranchTrainer(SavingTrainer, Generic[Out]):
                 layout, out = self._forward(model, step, part)
                 batch = self._batch(step, part, out)
                 sums = stats if stats is not None else self._sums(step, [batch])
-                loss = reduce_loss(step, self.terms, batch, sums, tally=self._tally)
+                loss = self._reduce(step, batch, sums, tally=self._tally)
                 # Gradients are averaged over devices; the step's loss is a sum over them.
                 self.accelerator.backward(loss * self.accelerator.num_processes)
             self._observe(self._tally, batch)
@@ -152,7 +152,7 @@ class BranchTrainer(SavingTrainer, Generic[Out]):
     def _statistics(self, model: nn.Module, step: Step, parts: Sequence[Part]) -> list[Any] | None:
         """The step's sums for coupled terms, by an extra pass; None where the only pass can give them itself."""
         if len(parts) == 1 or not any(isinstance(term, Coupled) for term in self.terms):
-            return None if len(parts) == 1 else [{} for _ in self.terms]
+            return None if len(parts) == 1 else self._sums(step, [])
         device = self.args.device
         # An adapter's dropout must draw the same in both passes, or the sums would be those of another model.
         with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -163,6 +163,9 @@ class BranchTrainer(SavingTrainer, Generic[Out]):
 
     def _sums(self, step: Step, batches: Sequence[Any]) -> list[Any]:
         return list(statistics(self.terms, batches, add=self._sum_over_devices))
+
+    def _reduce(self, step: Step, batch: Any, sums: Sequence[Any], *, tally: Tally) -> Tensor:
+        return reduce_loss(step, self.terms, batch, sums, tally=tally)
 
     def _forward(self, model: nn.Module, step: Step, part: Part) -> tuple[Layout, Out]:
         # An empty part runs the shortest row, for the sake of the devices that wait for this one, and forgets it.
@@ -258,7 +261,7 @@ class BranchTrainer(SavingTrainer, Generic[Out]):
             batches = [self._batch(step, part, out) for part, _, out in passes]
             sums = self._sums(step, batches)
             for (part, layout, _), batch in zip(passes, batches, strict=True):
-                reduce_loss(step, self.terms, batch, sums, tally=tally)
+                self._reduce(step, batch, sums, tally=tally)
                 self._observe(tally, batch)
                 _observe_padding(tally, layout, empty=not part)
         model.train(training)

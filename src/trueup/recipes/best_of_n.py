@@ -1,0 +1,214 @@
+"""`trueup bestofn`: proxy and gold against KL for n = 1..N, from one pool."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trueup.data.demonstrations import read_prompts
+from trueup.data.pool_files import PoolFolder
+from trueup.data.pool_reading import stored_prompts, stored_sizes
+from trueup.data.pools import Pool, Setting
+from trueup.data.rows import Prompt
+from trueup.errors import DataError, RecipeError
+from trueup.files import check_output, write_text, written_together
+from trueup.measure.bootstrap import Resampling
+from trueup.measure.over_optimization import PoolScores, over_optimization
+from trueup.measure.over_optimization_verdict import headline
+from trueup.measure.repetition import repetition
+from trueup.policies.load import load_policy
+from trueup.policies.pool_drawing import draw_pool
+from trueup.recipes.audit_reward import DTYPES
+from trueup.recipes.best_of_n_examples import add_examples
+from trueup.recipes.best_of_n_settings import DEFAULT_SAMPLES, BestOfN
+from trueup.recipes.config import dump
+from trueup.recipes.places import fingerprint_of
+from trueup.recipes.provenance import versions
+from trueup.recipes.scoring import check_device
+from trueup.report.over_optimization import over_optimization_page
+from trueup.report.page import write_page
+from trueup.rewards.load import load_reward
+from trueup.rewards.pool_scoring import score_folder
+
+__all__ = ["BestOfN", "OverOptimization", "best_of_n", "measure_pool"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OverOptimization:
+    """What best-of-n showed.
+
+    Args:
+        result: The documented mapping, as in `best_of_n.json`.
+        folder: Where it was written.
+    """
+
+    result: Mapping[str, Any]
+    folder: Path
+
+    def summary(self) -> str:
+        """One line for each proxy, and where the page is."""
+        lines = [f"{name}: {headline(one, self.result)}" for name, one in self.result["results"].items()]
+        return "\n".join([*lines, f"report: {self.folder / 'report.html'}"])
+
+
+def best_of_n(recipe: BestOfN) -> OverOptimization:
+    """Draw and score what the pool lacks, measure, and write `best_of_n.json` and `report.html`.
+
+    Whatever was drawn or scored before the run is stopped is kept, and the same command goes on from there.
+
+    Raises:
+        DataError: The prompts or the pool cannot be used.
+        RecipeError: Settings do not fit together.
+        CheckpointError: A model cannot be used.
+        OutputError: The folder cannot be written.
+    """
+    check_output(recipe.output, folder=True)
+    check_output(recipe.pool_folder, folder=True)
+    check_device(recipe.device)
+    folder = PoolFolder(recipe.pool_folder)
+    ids, source = _draw(recipe, folder)
+    samples = _samples(recipe, folder, ids)
+    for label, place in recipe.rewards.items():
+        _score(recipe, folder, label=label, place=place, ids=ids, samples=samples)
+    pool = folder.read(ids, samples=samples, rewards=tuple(recipe.rewards))
+    result = measure_pool(
+        pool,
+        proxies=tuple(recipe.proxies),
+        gold=None if recipe.judge is None else recipe.judge[0],
+        n=recipe.n,
+        resampling=Resampling(resamples=recipe.resamples, level=recipe.level, seed=recipe.seed),
+        created_by={"versions": versions(), "recipe": dump(recipe), "prompts": source, "pool": dict(pool.settings)},
+    )
+    add_examples(result, pool, count=recipe.examples, seed=recipe.seed, features=recipe.gold_features)
+    with written_together(recipe.output) as place_of_files:
+        write_text(place_of_files / "best_of_n.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        write_page(over_optimization_page(result), place_of_files / "report.html")
+    return OverOptimization(result, recipe.output)
+
+
+def measure_pool(
+    pool: Pool,
+    *,
+    proxies: Sequence[str],
+    gold: str | None,
+    n: Sequence[int] | None = None,
+    resampling: Resampling,
+    created_by: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Measure a scored pool: best-of-n by each of its rewards named, judged by another.
+
+    Args:
+        pool: The pool.
+        proxies: Names of rewards that select.
+        gold: Name of the reward that judges, or None.
+        n: Sizes; spaced evenly in log n when None.
+        resampling: How intervals are made.
+        created_by: Provenance that the mapping shall hold.
+    """
+    signals = {
+        "tokens": pool.tokens.astype(float),
+        "repetition": np.asarray([[repetition(text) for text in group] for group in pool.responses]),
+        "finished": pool.finished.astype(float),
+    }
+    return over_optimization(
+        [PoolScores(name=name, reward=pool.score(name), signals=_own_signals(pool, name)) for name in proxies],
+        None if gold is None else PoolScores(name=gold, reward=pool.score(gold)),
+        signals=signals,
+        n=None if n is None else np.asarray(n),
+        resampling=resampling,
+        created_by=created_by,
+    )
+
+
+def _own_signals(pool: Pool, name: str) -> dict[str, np.ndarray]:
+    """What a proxy itself says of a response besides its reward."""
+    signals = {end: pool.scores[f"{name}/{end}"] for end in ("hidden_norm", "before_norm") if f"{name}/{end}" in pool.scores}
+    members = pool.members(name)
+    return signals if members is None else {**signals, "disagreement": members.std(axis=0)}
+
+
+def _draw(recipe: BestOfN, folder: PoolFolder) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Ids of the prompts, once all their samples are drawn, and where the prompts came from."""
+    ids, prompts, source = _prompts(recipe, folder)
+    if recipe.policy is None:
+        folder.check_prompts(ids, prompts)
+        return ids, source
+    settings: dict[str, Setting] = {
+        "policy": recipe.policy,
+        "policy_fingerprint": fingerprint_of(recipe.policy) if ":" not in recipe.policy else None,
+        "temperature": recipe.temperature,
+        "top_p": recipe.top_p,
+        "max_new_tokens": recipe.max_new_tokens,
+        "seed": recipe.seed,
+    }
+    folder.begin(settings, created_by=versions())
+    samples = _samples(recipe, folder, ids)
+    if folder.missing(ids, samples):
+        policy = load_policy(
+            recipe.policy,
+            max_new_tokens=recipe.max_new_tokens,
+            temperature=recipe.temperature,
+            top_p=recipe.top_p,
+            device=recipe.device,
+            dtype=DTYPES[recipe.dtype] if recipe.dtype else None,
+            token_budget=recipe.draw_budget,
+            trust_remote_code=recipe.trust_remote_code,
+        )
+        draw_pool(folder, policy, prompts, ids=ids, samples=samples, seed=recipe.seed, progress=True)
+    return ids, source
+
+
+def _prompts(recipe: BestOfN, folder: PoolFolder) -> tuple[tuple[str, ...], tuple[Prompt, ...], dict[str, str]]:
+    if recipe.prompts is None:
+        if folder.settings is None:
+            raise DataError("holds no pool (no pool.json)", file=folder.path, cure="check the path, or draw one")
+        known = dict(list(stored_prompts(folder.path).items())[: recipe.limit])
+        return tuple(known), tuple(known.values()), {"source": str(folder.path)}
+    file = read_prompts(recipe.prompts, split=recipe.split, limit=recipe.limit)
+    if file.problems:
+        reasons = ", ".join(sorted({problem.reason for problem in file.problems}))
+        logger.warning("%s: %d records cannot be used: %s", recipe.prompts, len(file.problems), reasons)
+    return file.ids, file.prompts, {"source": file.source, "fingerprint": file.fingerprint}
+
+
+def _samples(recipe: BestOfN, folder: PoolFolder, ids: Sequence[str]) -> int:
+    if recipe.samples is not None:
+        return recipe.samples
+    sizes = stored_sizes(folder.path)
+    known = [sizes[key] for key in ids if key in sizes]
+    if recipe.policy is not None:
+        return max(known, default=DEFAULT_SAMPLES)
+    return max(min(known, default=1), 1)
+
+
+def _score(
+    recipe: BestOfN, folder: PoolFolder, *, label: str, place: str, ids: Sequence[str], samples: int
+) -> None:
+    """Score what a reward has not scored; a bare label takes the scores that the pool has."""
+    if recipe.rescore:
+        folder.forget(label)
+    if label == place and label in folder.rewards and not Path(place).exists():
+        return
+    fingerprint = fingerprint_of(place)
+    if label in folder.rewards:
+        folder.begin_reward(label, place=place, fingerprint=fingerprint)
+        if not folder.missing(ids, samples, reward=label):
+            return
+    reward = load_reward(
+        f"{label}={place}",
+        keep_hidden=True,
+        device=recipe.device,
+        dtype=DTYPES[recipe.dtype] if recipe.dtype else None,
+        token_budget=recipe.token_budget,
+        trust_remote_code=recipe.trust_remote_code,
+    )
+    if reward.name != label:
+        raise RecipeError(f"{place} calls itself {reward.name!r}; write {reward.name}={place}")
+    folder.begin_reward(label, place=place, fingerprint=fingerprint)
+    score_folder(folder, reward, ids=ids, samples=samples, progress=True)
