@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         PlackettLuce,
     )
     from trueup.recipes.audit_reward import AuditReward, audit_reward
+    from trueup.recipes.best_of_n import best_of_n
+    from trueup.recipes.best_of_n_settings import BestOfN
     from trueup.recipes.data import DataRecipe
     from trueup.recipes.data_check import DataCheck, data_check
     from trueup.recipes.data_split import DataSplit, data_split
@@ -46,6 +48,8 @@ _PLACES = {
         "PlackettLuce",
     ),
     "trueup.recipes.audit_reward": ("AuditReward", "audit_reward"),
+    "trueup.recipes.best_of_n": ("best_of_n",),
+    "trueup.recipes.best_of_n_settings": ("BestOfN",),
     "trueup.recipes.data": ("DataRecipe",),
     "trueup.recipes.data_check": ("DataCheck", "data_check"),
     "trueup.recipes.data_split": ("DataSplit", "data_split"),
@@ -60,6 +64,7 @@ _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 __all__ = [
     "AuditReward",
     "BatchSumToZero",
+    "BestOfN",
     "BradleyTerry",
     "Centering",
     "DataCheck",
@@ -76,6 +81,7 @@ __all__ = [
     "TrainReward",
     "World",
     "audit_reward",
+    "best_of_n",
     "data_check",
     "data_split",
     "demo",

@@ -19,6 +19,7 @@ _RESUME = "; the same command with --resume goes on from the last checkpoint"
 STOPPED = {
     ("train", "reward"): _RESUME,
     ("train", "sft"): _RESUME,
+    ("bestofn",): "; the same command goes on from what was drawn and scored",
     ("demo",): "; the same command with --overwrite begins anew",
 }
 """What an interrupted verb leaves, where that is more than nothing."""
@@ -52,6 +53,11 @@ VERBS = (
         positional="models",
     ),
     Verb(("score",), "trueup.recipes.score:Score:score", "rewards for a file of prompts and responses"),
+    Verb(
+        ("bestofn",),
+        "trueup.recipes.best_of_n:BestOfN:best_of_n",
+        "proxy and gold against KL for n = 1..N, from one pool",
+    ),
     Verb(("data", "check"), "trueup.recipes.data_check:DataCheck:data_check", "the data report", positional="files"),
     Verb(("data", "split"), "trueup.recipes.data_split:DataSplit:data_split", "the four distribution-shift splits"),
 )

@@ -107,9 +107,19 @@ def test_interval_of_the_correlation_has_the_width_of_its_theory():
 
 
 def test_constant_rewards_have_no_correlation():
-    proxy, gold = np.full((3, 4), 0.1), pool(3, 4)[1]
-    assert np.isnan(agreement(proxy, gold, resampling=FEW).pearson.value)
-    assert np.isnan(agreement_within(proxy, gold, resampling=FEW).pearson.value)
+    gold = pool(20, 7)[1]
+    assert np.isnan(agreement(np.full_like(gold, 0.1), gold, resampling=FEW).pearson.value)
+    by_prompt = np.tile(np.linspace(0.1, 0.7, 20)[:, None], (1, 7))
+    assert np.isnan(agreement_within(by_prompt, gold, resampling=FEW).pearson.value)
+
+
+@pytest.mark.parametrize("seed", [4, 7, 9])
+def test_resamples_of_one_prompt_say_nothing(seed):
+    """At n = N two prompts are two points, and half the resamples hold one point twice: there rounding alone varies."""
+    proxy, gold = pool(2, 5, seed=seed)
+    found = hacking(proxy, gold, n=5, resampling=FEW).selected_pooled[0]
+    assert abs(found.value) == pytest.approx(1)
+    assert (found.low, found.high) == pytest.approx((found.value, found.value))
 
 
 def test_selected_correlations_against_explicit_weights():

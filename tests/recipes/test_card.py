@@ -4,11 +4,15 @@ import json
 import re
 
 import pytest
+import torch
 from peft import LoraConfig
 
 from tiny_models import LLAMA_LIKE, make_checkpoint, make_tokenizer, save_base, save_encoder
 from trueup.data.rows import Message
+from trueup.data.templates import infer_format
 from trueup.errors import CheckpointError
+from trueup.models.checkpoints import new_reward_model, save_reward_model
+from trueup.models.heads.ensemble import with_heads
 from trueup.recipes.card import card_of
 from trueup.report.card import render_card, write_card
 from trueup.rewards.load import load_reward
@@ -49,6 +53,22 @@ def test_the_code_of_the_card_gives_our_score(tmp_path, way):
     ours = load_reward(str(folder)).score([prompt], [["Paris."]]).reward[0]
     assert names["reward"] == pytest.approx(ours, abs=1e-5)
     assert load_reward(str(folder)).name == "model"
+
+
+def test_the_code_of_an_ensemble_s_card_gives_its_mean(tmp_path):
+    tokenizer = make_tokenizer(bos="<s>")
+    base = save_base(tmp_path / "base", tokenizer)
+    one = new_reward_model(base, tokenizer=tokenizer, generator=torch.Generator().manual_seed(0))
+    model = with_heads(one, 3, generator=torch.Generator().manual_seed(1))
+    form = infer_format((), tokenizer, max_length=40, kind="plain")
+    save_reward_model(tmp_path / "model", model, tokenizer=tokenizer, form=form, provenance={})
+    text = write_card(card_of(tmp_path / "model"), tmp_path / "model").read_text()
+    assert "an ensemble of 3 heads" in text
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", text, re.S)[1].replace("path/to/this/model", str(tmp_path / "model")), names)
+    ours = load_reward(str(tmp_path / "model")).score([names["prompt"]], [["Paris."]])
+    assert names["reward"] == pytest.approx(ours.reward[0], abs=1e-5)
+    assert len(ours.members) == 3
 
 
 def test_the_facts_are_those_of_the_side_file(tmp_path):

@@ -18,6 +18,7 @@ from tiny_training import (
     tiny_reward_model,
     weights,
 )
+from trueup.errors import CheckpointError
 from trueup.models.heads.ensemble import with_heads
 from trueup.objectives.reward.bradley_terry import BradleyTerry
 from trueup.objectives.reward.bsr import BatchSumToZero
@@ -187,3 +188,6 @@ def test_the_recipe_trains_an_ensemble_that_loads_as_one_reward(tmp_path, monkey
     assert np.array_equal(scores.reward, scores.members.min(axis=0))
     assert len({tuple(member) for member in scores.members.round(6).tolist()}) == 3
     assert done.metrics["eval_accuracy"] > 0.9
+    (done.model / "trueup.json").write_text(json.dumps(side | {"ensemble": {"size": 3, "aggregate": {"name": "best"}}}))
+    with pytest.raises(CheckpointError, match=r"trueup\.json: aggregate is .*one of mean, wco, uwo"):
+        load_reward(str(done.model))

@@ -9,7 +9,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from trueup.data.branches import shared_prefix
 from trueup.data.replies import encode_replies
-from trueup.data.rows import Row
+from trueup.data.rows import Response, Row
 from trueup.data.templates import TextFormat, encode, render_row
 from trueup.files import sync_tree
 
@@ -174,8 +174,13 @@ def _build(rows: Sequence[Row], fold: Callable[[Sequence[Row]], Columns], *, wor
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
-            return _concatenate(pool.map(fold, chunks))
+            return _concatenate(pool.map(fold, map(_texts_alone, chunks)))
     return _concatenate(map(fold, chunks))
+
+
+def _texts_alone(rows: Sequence[Row]) -> list[Row]:
+    """Rows without what tokenising does not read, some of which cannot go to another process."""
+    return [replace(row, responses=tuple(Response(text=one.text) for one in row.responses)) for row in rows]
 
 
 def _fold_chunk(

@@ -109,9 +109,10 @@ class Client:
             futures = {workers.submit(session.answer, key, body, number, read): key for key, body, number in todo}
             try:
                 for future in as_completed(futures):
+                    if isinstance(future.exception(), _StoppedError):
+                        continue  # what stopped it is still to come
                     yield futures[future], future.result()
             except EndpointError as error:
-                session.stop.set()
                 workers.shutdown(cancel_futures=True)
                 done = sum(not future.cancelled() and future.exception() is None for future in futures)
                 raise error.with_progress(done, len(todo), kept=cache is not None) from error.__cause__
@@ -155,7 +156,14 @@ class _Session:
         self.stop = threading.Event()
 
     def answer(self, key: str, body: str, number: int, read: Read[T]) -> T:
-        """Ask until there is an answer."""
+        """Ask until there is an answer; a failure stops the other threads at once."""
+        try:
+            return self._ask(key, body, number, read)
+        except BaseException:
+            self.stop.set()
+            raise
+
+    def _ask(self, key: str, body: str, number: int, read: Read[T]) -> T:
         rng = np.random.default_rng(int(key[:16], 16))
         for attempt in range(1, self.endpoint.attempts + 1):
             self.pace.wait(self.stop)

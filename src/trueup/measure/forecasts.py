@@ -206,7 +206,7 @@ def _slopes(samples: int, size: float, rule: Rule) -> Float[Array, " samples"]:
     u = np.arange(samples + 1) / samples
     if rule == "best_of_n":
         return np.diff(np.r_[0.0, u[1:] ** size * np.log(u[1:])])
-    return np.diff(u * (u - 1)**2 * np.exp((size - 1) * (u - 1)))
+    return np.diff(u * (u - 1) * np.exp((size - 1) * (u - 1)))
 
 
 def _outcome(gold: Float[Array, " points"]) -> tuple[Outcome, int]:

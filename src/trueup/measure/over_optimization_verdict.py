@@ -41,7 +41,7 @@ def headline(result: Json, whole: Json) -> str:
         peak = law["peak_n"]
         sizes = f"{size_words(peak['low'], end)} to {size_words(peak['high'], end)}"
         words.append(f"at n = {size_words(peak['value'], end)} ({sizes}), KL {law['peak_d']['value'] ** 2:.2f} nats")
-    text = f"{' '.join(words)}; at n = {end:,} gold is {result['gold_gain'][-1]['value']:+.2f} of a random sample's"
+    text = f"{' '.join(words)}; from n = 1 to {end:,} gold changes by {_number(result['gold_gain'][-1])}"
     if agreement is not None and agreement["within"]["pearson"]["value"] is not None:
         text += f"; correlation with gold {agreement['within']['pearson']['value']:.2f}"
     return text
@@ -54,8 +54,10 @@ def _known(estimate: Json | None) -> bool:
     return estimate is not None and None not in (estimate["value"], estimate["low"], estimate["high"])
 
 
-def _number(estimate: Json, digits: int = 2) -> str:
-    value, low, high = (f"{estimate[key]:.{digits}f}" for key in ("value", "low", "high"))
+def _number(estimate: Json) -> str:
+    if not _known(estimate):
+        return "unknown" if estimate["value"] is None else f"{estimate['value']:.2f} (no interval)"
+    value, low, high = (f"{estimate[key]:.2f}" for key in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 
 

@@ -102,7 +102,7 @@ def agreement(
 ) -> Agreement:
     """Agreement over all responses of all prompts; intervals resample prompts."""
     proxy, gold = _checked(proxy, gold)
-    return _agreement(proxy - proxy.mean(), gold - gold.mean(), resampling=resampling, axis=None)
+    return _agreement(_centred(proxy, axis=None), _centred(gold, axis=None), resampling=resampling, axis=None)
 
 
 def agreement_within(
@@ -110,7 +110,7 @@ def agreement_within(
 ) -> Agreement:
     """Agreement of what is left after each prompt's mean is taken off; ranks too are ranks within the prompt."""
     proxy, gold = _checked(proxy, gold)
-    return _agreement(_centred(proxy), _centred(gold), resampling=resampling, axis=1)
+    return _agreement(_centred(proxy, axis=1), _centred(gold, axis=1), resampling=resampling, axis=1)
 
 
 def _checked(
@@ -121,8 +121,10 @@ def _checked(
     return first.astype(np.float64, copy=False), second.astype(np.float64, copy=False)
 
 
-def _centred(reward: Float[Array, "prompts samples"]) -> Float[Array, "prompts samples"]:
-    return reward - reward.mean(axis=1, keepdims=True)
+def _centred(reward: Float[Array, "prompts samples"], *, axis: int | None) -> Float[Array, "prompts samples"]:
+    """The reward without its mean; exactly zero where it is constant, as rounding must not pass for variation."""
+    constant = np.ptp(reward, axis=axis, keepdims=True) == 0
+    return np.where(constant, 0.0, reward - reward.mean(axis=axis, keepdims=True))
 
 
 def _agreement(
@@ -176,7 +178,7 @@ def hacking(
     proxy, gold = _checked(proxy, gold)
     sizes = checked_n(n, samples=proxy.shape[1])
     pooled, within = (make(proxy, gold, resampling=resampling) for make in (agreement, agreement_within))
-    a, b = _centred(proxy), _centred(gold)
+    a, b = _centred(proxy, axis=1), _centred(gold, axis=1)
     moments = best_of_n_many(proxy, [a, b, a * a, b * b, a * b], sizes)
     moments[:2, :, sizes == 1] = 0.0
     gains = [ratios(change, np.ones_like(change), resampling=resampling) for change in moments[:2]]

@@ -189,7 +189,7 @@ def measure_reward(
     if isinstance(reward, ModelReward):
         known = reward.checkpoint
         count = sum(p.numel() for p in known.model.parameters())
-        norm = float(np.linalg.norm(known.model.head.weight.detach().float().cpu().numpy()))
+        norm = float(np.linalg.norm(known.model.head.weight.detach().float().mean(0).cpu().numpy()))
         details = {"parameters": count, "head_norm": norm, "text_format": known.form.to_dict()}
         details["applied_coefficient"] = known.provenance.get("applied_coefficient")
     return AuditedModel(

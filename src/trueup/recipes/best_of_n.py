@@ -128,7 +128,9 @@ def measure_pool(
 
 def _own_signals(pool: Pool, name: str) -> dict[str, np.ndarray]:
     """What a proxy itself says of a response besides its reward."""
-    signals = {end: pool.scores[f"{name}/{end}"] for end in ("hidden_norm", "before_norm") if f"{name}/{end}" in pool.scores}
+    signals = {
+        end: pool.scores[f"{name}/{end}"] for end in ("hidden_norm", "before_norm") if f"{name}/{end}" in pool.scores
+    }
     members = pool.members(name)
     return signals if members is None else {**signals, "disagreement": members.std(axis=0)}
 
@@ -187,9 +189,7 @@ def _samples(recipe: BestOfN, folder: PoolFolder, ids: Sequence[str]) -> int:
     return max(min(known, default=1), 1)
 
 
-def _score(
-    recipe: BestOfN, folder: PoolFolder, *, label: str, place: str, ids: Sequence[str], samples: int
-) -> None:
+def _score(recipe: BestOfN, folder: PoolFolder, *, label: str, place: str, ids: Sequence[str], samples: int) -> None:
     """Score what a reward has not scored; a bare label takes the scores that the pool has."""
     if recipe.rescore:
         folder.forget(label)

@@ -1,6 +1,6 @@
 """Responses that best-of-n chooses for a few prompts: at n = 1, at gold's peak, and at the largest n."""
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from trueup.errors import RecipeError
 from trueup.measure.best_of_n import best_of_n
 from trueup.rewards.function import import_function
 
-Features = Callable[..., Sequence[Mapping[str, float]]]
+Features = Callable[..., Any]
+"""`f(prompts, completions) -> [{name: number}, ...]`."""
 
 
 def add_examples(
@@ -106,7 +107,7 @@ def _choice(
 
 def _features(breakdown: Features, prompt: Prompt, text: str) -> dict[str, float]:
     reply = text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
-    found = breakdown(prompts=[prompt_record(prompt)], completions=[reply])
+    found = list(breakdown(prompts=[prompt_record(prompt)], completions=[reply]))
     if len(found) != 1 or not isinstance(found[0], Mapping):
         raise RecipeError(f"gold_features returned {found!r:.80}; return one {{name: number}} for each response")
     return {str(key): float(value) for key, value in found[0].items()}

@@ -11,6 +11,7 @@ from trueup.data.templates import TextFormat
 from trueup.errors import CheckpointError
 from trueup.models.adapters import is_adapter
 from trueup.models.checkpoints import SIDE_FILE
+from trueup.models.kinds import members_of
 from trueup.report.card import CardFacts
 from trueup.report.text import Cell
 
@@ -50,6 +51,7 @@ def card_of(folder: Path, *, metrics: Mapping[str, Cell] | None = None) -> CardF
         data=str(data.get("train") or ""),
         data_fingerprint=str(data.get("fingerprint") or ""),
         rows=int(data.get("rows") or 0),
+        members=members_of(side),
         form=form,
         text_format={"Pad token": side.get("pad_token"), "Reward read at": _reading(side.get("pooling"))},
         metrics=dict(metrics or {}),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
 
+from trueup.endpoints.settings import split_label
 from trueup.errors import RecipeError
 
 _ENDS = 2**20
@@ -33,10 +34,9 @@ def named_places(names: str | list[str] | dict[str, str]) -> dict[str, str]:
 
 
 def _split(name: str) -> tuple[str, str]:
-    label, equals, place = name.partition("=")
-    if equals and "/" not in label and ":" not in label and not Path(name).exists():
-        return label, place
-    return next((part for part in reversed(re.split(r"[/:]", name.partition("?")[0])) if part), ""), name
+    label, place = split_label(name)
+    last = next((part for part in reversed(re.split(r"[/:]", place.partition("?")[0])) if part), "")
+    return label or last, place
 
 
 def fingerprint_of(place: str) -> str | None:

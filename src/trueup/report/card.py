@@ -30,6 +30,7 @@ class CardFacts:
         data: Where the training data come from, in words.
         data_fingerprint: Hash of the training data.
         rows: Number of training pairs, 0 where unknown.
+        members: Number of heads; several are an ensemble.
         form: How text becomes tokens, which decides the code that the card shows; a chat model's where unknown.
         text_format: Further facts about the text a score belongs to.
         metrics: Measured values by name; estimates print their interval.
@@ -50,6 +51,7 @@ class CardFacts:
     data: str = ""
     data_fingerprint: str = ""
     rows: int = 0
+    members: int = 1
     form: TextFormat | None = None
     text_format: Mapping[str, Cell] = field(default_factory=dict)
     metrics: Mapping[str, Cell] = field(default_factory=dict)

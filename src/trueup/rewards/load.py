@@ -1,20 +1,24 @@
 """One name for any reward: a directory, a run, a hub id, a Python function, a server, or a judge."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from trueup.endpoints.settings import build, is_settings_file, read_address, read_settings, split_label
-from trueup.errors import RecipeError
-from trueup.models.checkpoints import load_reward_model
+from trueup.errors import CheckpointError, RecipeError
+from trueup.models.checkpoints import SIDE_FILE, load_reward_model
+from trueup.rewards.aggregates import Aggregate, aggregate_from
 from trueup.rewards.base import Reward
 from trueup.rewards.function import import_function
 from trueup.rewards.http import HttpRewardSettings, open_http_reward
 from trueup.rewards.judge import JudgeSettings, open_judge
 from trueup.rewards.model import ModelReward
+from trueup.rewards.saved_ensemble import FILE, is_ensemble, load_ensemble
 
+_MODEL_FILES = ("config.json", "adapter_config.json", FILE)
 _ADDRESSES = ("http://", "https://")
 _JUDGES = tuple(f"judge:{scheme}" for scheme in _ADDRESSES)
 
@@ -32,10 +36,10 @@ def load_reward(
     """Load a reward.
 
     Args:
-        name: `package.module:function`, a model directory, a run directory of ours (its `model` is taken), a hub id;
-            `http://HOST/PATH` of a reward server or `judge:http://HOST` of a judge, their settings being the query
-            (`?protocol=vllm`, `?model=NAME`); or a YAML or JSON file of settings whose `kind` is `http` or `judge`.
-            `LABEL=` in front gives it a name for reports.
+        name: `package.module:function`, a directory of a model or a saved ensemble, a run directory of ours (its
+            `model` is taken), a hub id; `http://HOST/PATH` of a reward server or `judge:http://HOST` of a judge, their
+            settings being the query (`?protocol=vllm`, `?model=NAME`); or a YAML or JSON file of settings whose `kind`
+            is `http` or `judge`. `LABEL=` in front gives it a name for reports.
         keep_hidden: Whether models return hidden states and norms.
         device: Where models run; CUDA if there is one.
         dtype: Type of weights; as saved by default.
@@ -59,8 +63,18 @@ def load_reward(
         reward = import_function(place)
         return type(reward)(reward.function, label or reward.name)
     inside = Path(place) / "model"
-    source = str(inside) if any((inside / file).is_file() for file in ("config.json", "adapter_config.json")) else place
+    source = str(inside) if any((inside / file).is_file() for file in _MODEL_FILES) else place
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if is_ensemble(source):
+        load = partial(
+            load_reward,
+            device=device,
+            dtype=dtype,
+            token_budget=token_budget,
+            progress=progress,
+            trust_remote_code=trust_remote_code,
+        )
+        return load_ensemble(source, load=load, name=label or Path(place).name)
     checkpoint = load_reward_model(source, dtype=dtype, device=chosen, trust_remote_code=trust_remote_code)
     return ModelReward(
         checkpoint=checkpoint,
@@ -68,7 +82,16 @@ def load_reward(
         token_budget=token_budget,
         keep_hidden=keep_hidden,
         progress=progress,
+        aggregate=_aggregate_of(checkpoint.provenance, source),
     )
+
+
+def _aggregate_of(side: Mapping[str, Any], source: str) -> Aggregate:
+    """How the heads of a model become one reward; the mean where its side file does not say."""
+    try:
+        return aggregate_from(side.get("ensemble", {}).get("aggregate", {"name": "mean"}))
+    except ValueError as error:
+        raise CheckpointError(f"{Path(source) / SIDE_FILE}: {error}") from error
 
 
 def _open_file(path: Path, *, label: str, progress: bool) -> Reward:

@@ -1,0 +1,120 @@
+"""What an ensemble costs: five reward heads on one trunk against one reward model.
+
+    python benchmarks/ensembles.py [--quick] [--json FILE] [--only heads]
+
+Trained on HH pairs (16 a step, at most 1024 tokens) with Bradley-Terry and BSR, 5 million parameters. `heads` trains five
+heads, each on its own bootstrap of the rows. The claim: at most 1.3 times the time of one model.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import harness
+import reward_training as base
+
+MEMBERS, LIMITS = 5, {"heads": 1.3}
+
+
+def worker(request: dict) -> dict:
+    """One measurement, in a process of its own."""
+    import torch
+    from transformers import TrainingArguments
+
+    from trueup.data.branches import join
+    from trueup.data.templates import TextFormat
+    from trueup.models.checkpoints import load_reward_model
+    from trueup.objectives import BatchSumToZero, BradleyTerry
+
+    torch.set_num_threads(request["threads"])
+    folder = Path(request["folder"])
+    rows = json.loads((folder / "rows.json").read_text())
+    trees = [join(r["sequences"], pairs=[tuple(p) for p in r["pairs"]], index=i) for i, r in enumerate(rows)]
+    loaded = load_reward_model(folder / "model")
+    build, model = trainer_of(request["side"], loaded.model)
+    clock = base.Clock()
+    trainer = build(
+        model,
+        TrainingArguments(
+            per_device_train_batch_size=request["step"], remove_unused_columns=False, **base.common(request, folder)
+        ),
+        terms=[BradleyTerry(), BatchSumToZero()],
+        train_dataset=trees,
+        tokenizer=loaded.tokenizer,
+        form=TextFormat(kind="chat", special_tokens=True, append_eos=True),
+        token_budget=16_384,
+        callbacks=[clock.callback],
+    )
+    trainer.train()
+    return {"seconds": clock.seconds, "losses": clock.losses, "peak_mib": harness.peak_memory()}
+
+
+def trainer_of(side: str, model):
+    from functools import partial
+
+    import torch
+
+    from trueup.models.heads.ensemble import with_heads
+    from trueup.train.ensemble_step import Bootstrap
+    from trueup.train.ensemble_trainer import EnsembleTrainer
+    from trueup.train.reward_trainer import RewardTrainer
+
+    if side == "one":
+        return RewardTrainer, model
+    heads = with_heads(model, MEMBERS, generator=torch.Generator().manual_seed(0))
+    return partial(EnsembleTrainer, bootstrap=Bootstrap(seed=0, members=MEMBERS)), heads
+
+
+def run(case: str, options) -> dict:
+    steps = 4 if options.quick else 8
+    repeats = options.repeats or (1 if options.quick else 3)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        facts = base.prepare_case("5m", folder, steps=steps)
+        request = {"folder": name, "step": base.HH_STEP, "threads": options.threads}
+
+        def side(label):
+            return lambda: harness.in_process(Path(__file__), request | {"side": label}, threads=options.threads)
+
+        results = harness.alternate({"one": side("one"), case: side(case)}, repeats=repeats)
+    # The first step pays for the first call of every kernel.
+    seconds = {name: [harness.median(r["seconds"][1:]) for r in runs] for name, runs in results.items()}
+    ratio = harness.median([ours / one for one, ours in zip(seconds["one"], seconds[case], strict=True)])
+    return {
+        "case": case,
+        "ratio": ratio,
+        "median_step_seconds": {name: harness.median(values) for name, values in seconds.items()},
+        "peak_mib": {name: harness.median([r["peak_mib"] for r in runs]) for name, runs in results.items()},
+        "repeats": seconds,
+        "data": facts,
+        "checks": [
+            {
+                "name": f"{case}: at most {LIMITS[case]} times one model",
+                "passed": ratio <= LIMITS[case],
+                "ratio": ratio,
+            }
+        ],
+    }
+
+
+def main() -> None:
+    options = harness.arguments(__doc__)
+    parts = [run(case, options) for case in options.only or list(LIMITS)]
+    harness.finish(
+        {
+            "benchmark": "ensembles",
+            "threads": options.threads,
+            "ratio": parts[0]["ratio"],
+            "cases": {part["case"]: part for part in parts},
+            "checks": [check for part in parts for check in part["checks"]],
+        },
+        options.json,
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2 and sys.argv[1] == "--worker":
+        print(json.dumps(worker(json.loads(sys.argv[2]))))
+    else:
+        main()

@@ -1,0 +1,129 @@
+"""Scale policies and trunks: small language models of the world's text, made once and kept by what they are made of."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import TrainerCallback
+
+from trueup.data.rows import Row, prompt_text
+from trueup.files import cache_folder, move_into_place, remove_leftovers, write_text
+from trueup.lab.fitting import Fit, fit_policy
+from trueup.lab.scale_models import Shape, write_scale_model
+from trueup.lab.world import CORE_FAMILIES, TRAINING_WRITERS, World
+from trueup.lab.world.grammar import Grammar
+from trueup.models.policy_checkpoints import save_policy
+from trueup.policies.model import ModelPolicy, load_model_policy
+
+logger = logging.getLogger(__name__)
+
+# Raised when the same plan would give another policy.
+_VERSION = 1
+_TEST_SEED = 90_001
+
+FAMILIES = tuple(name for name in CORE_FAMILIES if name != "arithmetic")
+"""A policy of this size never learns to multiply."""
+
+WRITERS = tuple(name for name in TRAINING_WRITERS if name != "off_topic")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyPlan:
+    """What a scale policy is made of.
+
+    Args:
+        world: Seed of the world.
+        prompts: Prompts it learns from.
+        responses: Answers to each.
+        families: Families of the prompts.
+        writers: Who answers them.
+        shape: Size of the model.
+        fit: How it is trained.
+        seed: Seed of the text, the weights and the order.
+    """
+
+    world: int = 0
+    prompts: int = 16_000
+    responses: int = 3
+    families: tuple[str, ...] = FAMILIES
+    writers: tuple[str, ...] = WRITERS
+    shape: Shape = field(default_factory=lambda: Shape(vocabulary=2600, width=96, layers=3, heads=4, positions=512))
+    fit: Fit = field(default_factory=lambda: Fit(learning_rate=4e-3, batch_size=8, epochs=2.0, weight_decay=0.01))
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        """Name of everything that the finished policy depends on."""
+        text = json.dumps([_VERSION, asdict(self)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def rows(self) -> list[Row]:
+        """The demonstrations."""
+        world = World(self.world)
+        prompts = world.prompts(self.prompts, families=self.families, seed=self.seed)
+        return world.answer(prompts, responses=self.responses, writers=self.writers, seed=self.seed)
+
+
+def build_policy(plan: PolicyPlan, *, folder: Path | None = None, callbacks: Sequence[TrainerCallback] = ()) -> Path:
+    """Make a policy, or find the one that was made from the same plan.
+
+    Args:
+        plan: What it is made of.
+        folder: Where policies are kept; the user's cache folder by default.
+        callbacks: Callbacks of the training, such as a progress bar.
+
+    Returns:
+        Folder of an ordinary checkpoint, with `quality.json` beside the weights.
+    """
+    home = folder or cache_folder() / "lab" / "policies"
+    target = home / plan.key
+    if (target / "quality.json").is_file():
+        logger.info("a policy of this recipe was built before: %s", target)
+        return target
+    home.mkdir(parents=True, exist_ok=True)
+    rows = plan.rows()
+    temporary = home / f".partial-{plan.key}"
+    base = temporary / "base"
+    texts = (f"{prompt_text(row.prompt)}\n{one.text}" for row in rows[:4000] for one in row.responses)
+    write_scale_model(base, texts, shape=plan.shape)
+    made = fit_policy(rows, base, fit=plan.fit, seed=plan.seed, from_scratch=True, callbacks=callbacks)
+    save_policy(
+        temporary / "done", made.model, tokenizer=made.tokenizer, form=made.form, provenance={"plan": asdict(plan)}
+    )
+    quality = measure_quality(load_scale_policy(temporary / "done"), plan)
+    write_text(temporary / "done" / "quality.json", json.dumps(quality, indent=2) + "\n")
+    move_into_place(temporary / "done", target)
+    remove_leftovers(home)
+    return target
+
+
+def load_scale_policy(folder: Path, *, max_new_tokens: int = 64, progress: bool = False) -> ModelPolicy:
+    """A built policy that draws at temperature 1."""
+    return load_model_policy(str(folder), max_new_tokens=max_new_tokens, progress=progress)
+
+
+def measure_quality(policy: ModelPolicy, plan: PolicyPlan, *, prompts: int = 100, samples: int = 8) -> dict[str, Any]:
+    """How good samples are on prompts that training has not seen: gold, grammar, length, how many end themselves."""
+    world = World(plan.world)
+    asked = world.prompts(prompts, families=plan.families, seed=_TEST_SEED)
+    drawn = policy.sample([one.text for one in asked], samples, seed=0)
+    gold = np.asarray([[world.gold(p.text, one.text) for one in group] for p, group in zip(asked, drawn, strict=True)])
+    flat = [one for group in drawn for one in group]
+    grammar = Grammar.of_world(world)
+    return {
+        "parameters": sum(p.numel() for p in policy.checkpoint.model.parameters()),
+        "gold_mean": float(gold.mean()),
+        "gold_std": float(gold.std()),
+        "gold_std_within_prompt": float(gold.std(axis=1).mean()),
+        "grammatical_sentences": grammar.rate([one.text for one in flat]),
+        "ended": float(np.mean([one.finished for one in flat])),
+        "mean_tokens": float(np.mean([one.tokens for one in flat])),
+        "prompts": prompts,
+        "samples": samples,
+        "sampling": asdict(policy.sampling),
+    }
