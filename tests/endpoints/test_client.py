@@ -208,7 +208,7 @@ def test_a_failure_waits_for_what_is_under_way_and_begins_nothing_more(tmp_path)
             under_way.wait(5)
             return status(400)
         under_way.set()
-        time.sleep(0.1)
+        time.sleep(0.4)
         return payload
 
     script = Script(answer)

@@ -145,8 +145,8 @@ class PoolFolder:
                 check_finite(scores, column_name(reward or "", name), ids=(run.id,), first=run.start)
         write_part(parts_folder(self.path, reward), runs)
 
-    def begin_reward(self, name: str, *, place: str, fingerprint: str | None) -> None:
-        """Make room for a reward's scores; those of the same place with other weights are discarded, with a warning.
+    def holds_reward(self, name: str, *, place: str, fingerprint: str | None) -> bool:
+        """Whether the pool holds scores of this very reward; not if its files have changed since.
 
         Raises:
             RecipeError: The name has a slash, which sets members apart.
@@ -154,20 +154,32 @@ class PoolFolder:
         """
         if "/" in name:
             raise RecipeError(f"a reward's name must have no slash, got {name!r}; name it as in LABEL={place}")
-        folder = parts_folder(self.path, name)
-        known = read_json(folder / "reward.json") if (folder / "reward.json").exists() else None
-        identity = {"name": name, "place": place, "fingerprint": fingerprint}
-        if known is not None:
-            old = known.get("fingerprint")
-            same = old == fingerprint if None not in (old, fingerprint) else known.get("place") == place
-            if same:
-                return
-            if known.get("place") != place:
-                found = f"the pool holds scores of {known.get('place')} under the name {name!r}, not of {place}"
-                raise DataError(found, file=folder, cure=f"name the new reward otherwise: LABEL={place}")
+        file = parts_folder(self.path, name) / "reward.json"
+        if not file.exists():
+            return False
+        known = read_json(file)
+        old = known.get("fingerprint")
+        same_files = old == fingerprint or None in (old, fingerprint)
+        if known.get("place") != place and (old is None or old != fingerprint):
+            found = f"the pool holds scores of {known.get('place')} under the name {name!r}, not of {place}"
+            raise DataError(found, file=file.parent, cure=f"name the new reward otherwise: LABEL={place}")
+        return same_files
+
+    def begin_reward(self, name: str, *, place: str, fingerprint: str | None) -> None:
+        """Make room for a reward's scores; those that its files gave before they changed are removed, with a warning.
+
+        Raises:
+            RecipeError: The name has a slash, which sets members apart.
+            DataError: The pool holds scores of another reward under this name.
+        """
+        if self.holds_reward(name, place=place, fingerprint=fingerprint):
+            return
+        if name in self.rewards:
             logger.warning("%s has changed since it scored the pool; it scores again", place)
         self.forget(name)
-        write_text(folder / "reward.json", json.dumps(identity, indent=1, ensure_ascii=False) + "\n")
+        identity = {"name": name, "place": place, "fingerprint": fingerprint}
+        content = json.dumps(identity, indent=1, ensure_ascii=False) + "\n"
+        write_text(parts_folder(self.path, name) / "reward.json", content)
 
     def forget(self, name: str) -> None:
         """Remove a reward's scores."""

@@ -41,7 +41,11 @@ def render_prompt(prompt: Prompt, *, tokenizer: PreTrainedTokenizerBase, form: T
 def render_reply(prompt: Prompt, response: str, *, tokenizer: PreTrainedTokenizerBase, form: TextFormat) -> str:
     """What follows the rendered prompt: the response, and the end of its turn up to the end-of-sequence token."""
     asked = render_prompt(prompt, tokenizer=tokenizer, form=form)
-    reply = render(prompt, response, tokenizer=tokenizer, form=form)[len(asked) :]
+    return _after(asked, render(prompt, response, tokenizer=tokenizer, form=form), tokenizer)
+
+
+def _after(asked: str, whole: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    reply = whole[len(asked) :]
     body, end, rest = reply.rpartition(tokenizer.eos_token or "\0")
     return body + end if end and not rest.strip() else reply
 
@@ -84,12 +88,13 @@ def encode_replies(
     replies: list[list[str]] = []
     for row in rows:
         try:
-            asked.append(render_prompt(row.prompt, tokenizer=tokenizer, form=form))
-            texts = [render_reply(row.prompt, r.text, tokenizer=tokenizer, form=form) for r in row.responses]
+            start = render_prompt(row.prompt, tokenizer=tokenizer, form=form)
+            whole_texts = [render(row.prompt, r.text, tokenizer=tokenizer, form=form) for r in row.responses]
         except DataError as error:
             file, number = row.origin.file, row.origin.row
             raise DataError(error.found, file=file, row=number, expected=error.expected, cure=error.cure) from error
-        replies.append(texts)
+        asked.append(start)
+        replies.append([_after(start, text, tokenizer) for text in whole_texts])
     prompts = _prompt_ids(asked, tokenizer=tokenizer, form=form)
     joint = [prompt + text for prompt, texts in zip(asked, replies, strict=True) for text in texts]
     flat = [text for texts in replies for text in texts]

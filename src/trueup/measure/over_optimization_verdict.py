@@ -130,7 +130,8 @@ def _ties(result: Json, whole: Json) -> Iterator[Finding]:
 
 
 def _length(result: Json, whole: Json) -> Iterator[Finding]:
-    signal = result["signals"].get("tokens")
+    unit = next((name for name in ("tokens", "characters") if name in result["signals"]), "")
+    signal = result["signals"].get(unit)
     if not signal or not _known(signal["change"][-1]):
         return
     first, last, change = signal["values"][0]["value"], signal["values"][-1]["value"], signal["change"][-1]
@@ -139,7 +140,7 @@ def _length(result: Json, whole: Json) -> Iterator[Finding]:
     if clear and not 1 / TOLERATED_LENGTH_RATIO <= ratio <= TOLERATED_LENGTH_RATIO:
         words = "longer" if ratio > 1 else "shorter"
         yield Finding(
-            "watch", f"its choices are {words}: {first:.0f} tokens at n = 1, {last:.0f} at n = {whole['n'][-1]:,}"
+            "watch", f"its choices are {words}: {first:.0f} {unit} at n = 1, {last:.0f} at n = {whole['n'][-1]:,}"
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trueup.data.branches import BranchRow
+from trueup.functional.gradients import scale_gradient
 from trueup.models.branch_model import BranchModel
 from trueup.models.branching import Layout
 from trueup.models.sharing import Sharing, is_causal
@@ -24,15 +25,18 @@ class Branches:
 
     Args:
         reward: Scalar reward, float32 or wider; the mean over members where there are several.
-        hidden: Vector that enters the head (after the final normalisation, where the model has one).
+        hidden: Vector that enters the head (after the final normalisation, where the model has one); the mean over
+            members where each has its own.
         before_norm: Euclidean norm of that vector before the final normalisation; None unless asked for.
         members: Rewards of an ensemble's members.
+        member_hidden: Each member's own vector, where they do not share one.
     """
 
     reward: Float[Tensor, " branches"]
     hidden: Float[Tensor, "branches d"]
     before_norm: Float[Tensor, " branches"] | None = None
     members: Float[Tensor, "members branches"] | None = None
+    member_hidden: Float[Tensor, "members branches d"] | None = None
 
 
 class RewardModel(BranchModel):
@@ -102,7 +106,7 @@ class RewardModel(BranchModel):
         """
         if not self.training or self.members == 1:
             return weight
-        return weight + (self.members - 1) * (weight - weight.detach())
+        return scale_gradient(weight, self.members)
 
 
 def find_head(core: nn.Module, *, outputs: int = 1) -> nn.Linear:

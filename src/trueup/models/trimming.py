@@ -12,11 +12,15 @@ from typing import Any
 from torch import Tensor, nn
 
 
+def decoder_layers(trunk: nn.Module) -> nn.ModuleList | None:
+    """The trunk's layers, if it keeps them under a known name."""
+    found = (getattr(trunk, name, None) for name in ("layers", "h"))
+    return next((layers for layers in found if isinstance(layers, nn.ModuleList)), None)
+
+
 def last_feed_forward(trunk: nn.Module) -> nn.Module | None:
     """The feed-forward of the trunk's last decoder layer, if it has one that works position by position."""
-    layers = next(
-        (found for name in ("layers", "h") if isinstance(found := getattr(trunk, name, None), nn.ModuleList)), None
-    )
+    layers = decoder_layers(trunk)
     if layers is None or not len(layers):
         return None
     mlp = getattr(layers[-1], "mlp", None)
@@ -31,8 +35,14 @@ def can_trim(trunk: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def feed_forward_only_at(trunk: nn.Module, positions: Tensor) -> Iterator[None]:
-    """Run the last layer's feed-forward at some flat positions of the grid; its output is zero elsewhere."""
+def feed_forward_only_at(trunk: nn.Module, positions: Tensor, *, copies: int = 1) -> Iterator[None]:
+    """Run the last layer's feed-forward at some flat positions of the grid; its output is zero elsewhere.
+
+    Args:
+        trunk: The model below the head.
+        positions: Flat positions of the grid.
+        copies: How many grids lie behind one another; the positions are those of each.
+    """
     mlp = last_feed_forward(trunk)
     if mlp is None:
         yield
@@ -41,11 +51,12 @@ def feed_forward_only_at(trunk: nn.Module, positions: Tensor) -> Iterator[None]:
 
     def select(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         shape.append(tuple(inputs[0].shape))
-        return inputs[0].flatten(0, 1)[positions][None], *inputs[1:]
+        return inputs[0].reshape(copies, -1, inputs[0].shape[-1])[:, positions], *inputs[1:]
 
     def spread(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         rows, slots, width = shape.pop()
-        return output.new_zeros(rows * slots, width).index_copy(0, positions, output[0]).view(rows, slots, width)
+        grid = output.new_zeros(copies, rows // copies * slots, width)
+        return grid.index_copy(1, positions, output).view(rows, slots, width)
 
     handles = [mlp.register_forward_pre_hook(select), mlp.register_forward_hook(spread)]
     try:

@@ -12,8 +12,9 @@ import numpy as np
 from trueup.data.demonstrations import read_prompts
 from trueup.data.pool_files import PoolFolder
 from trueup.data.pool_reading import stored_prompts, stored_sizes
-from trueup.data.pools import Pool, Setting
+from trueup.data.pools import Pool, Setting, distinct
 from trueup.data.rows import Prompt
+from trueup.divergences.pool_scores import checked_n
 from trueup.errors import DataError, RecipeError
 from trueup.files import check_output, write_text, written_together
 from trueup.measure.bootstrap import Resampling
@@ -111,19 +112,29 @@ def measure_pool(
         resampling: How intervals are made.
         created_by: Provenance that the mapping shall hold.
     """
-    signals = {
-        "tokens": pool.tokens.astype(float),
-        "repetition": np.asarray([[repetition(text) for text in group] for group in pool.responses]),
-        "finished": pool.finished.astype(float),
-    }
     return over_optimization(
         [PoolScores(name=name, reward=pool.score(name), signals=_own_signals(pool, name)) for name in proxies],
         None if gold is None else PoolScores(name=gold, reward=pool.score(gold)),
-        signals=signals,
+        signals=_signals(pool),
         n=None if n is None else np.asarray(n),
         resampling=resampling,
         created_by=created_by,
     )
+
+
+def _signals(pool: Pool) -> dict[str, np.ndarray]:
+    """What every response shows without any reward; a policy that does not count tokens gives characters."""
+    different = [distinct(group) for group in pool.responses]
+    in_characters = all(
+        len(text) == length
+        for group, lengths in zip(pool.responses, pool.tokens.tolist(), strict=True)
+        for text, length in zip(group, lengths, strict=True)
+    )
+    return {
+        "characters" if in_characters else "tokens": pool.tokens.astype(float),
+        "repetition": np.stack([np.asarray([repetition(text) for text in texts])[index] for texts, index in different]),
+        "finished": pool.finished.astype(float),
+    }
 
 
 def _own_signals(pool: Pool, name: str) -> dict[str, np.ndarray]:
@@ -180,26 +191,44 @@ def _prompts(recipe: BestOfN, folder: PoolFolder) -> tuple[tuple[str, ...], tupl
 
 
 def _samples(recipe: BestOfN, folder: PoolFolder, ids: Sequence[str]) -> int:
-    if recipe.samples is not None:
-        return recipe.samples
+    """Samples of each prompt: as many as asked for, or as the pool has, or the default.
+
+    Raises:
+        DataError: There is no policy to draw what the pool lacks.
+        RecipeError: A size is larger.
+    """
     sizes = stored_sizes(folder.path)
-    known = [sizes[key] for key in ids if key in sizes]
+    known = [sizes.get(key, 0) for key in ids]
     if recipe.policy is not None:
-        return max(known, default=DEFAULT_SAMPLES)
-    return max(min(known, default=1), 1)
+        samples = recipe.samples or max(known) or DEFAULT_SAMPLES
+    else:
+        samples = recipe.samples or min(known)
+        if samples > min(known) or not samples:
+            few = ids[int(np.argmin(known))]
+            found = f"prompt {few!r} has {min(known)} samples" + (f" of {samples}" if samples else "")
+            cure = "name the policy, which draws only what is missing"
+            raise DataError(found, file=folder.path, expected="the same number for every prompt", cure=cure)
+    if recipe.n is not None:
+        checked_n(recipe.n, samples=samples)
+    return samples
 
 
 def _score(recipe: BestOfN, folder: PoolFolder, *, label: str, place: str, ids: Sequence[str], samples: int) -> None:
-    """Score what a reward has not scored; a bare label takes the scores that the pool has."""
-    if recipe.rescore:
-        folder.forget(label)
-    if label == place and label in folder.rewards and not Path(place).exists():
-        return
-    fingerprint = fingerprint_of(place)
-    if label in folder.rewards:
-        folder.begin_reward(label, place=place, fingerprint=fingerprint)
-        if not folder.missing(ids, samples, reward=label):
+    """Score what a reward has not scored; a bare label takes the scores that the pool has.
+
+    Raises:
+        DataError: A bare label is neither a reward of the pool nor a place.
+    """
+    if label == place and not Path(place).exists():
+        if label in folder.rewards:
             return
+        if recipe.policy is None:
+            held = ", ".join(folder.rewards) or "none"
+            raise DataError("no such folder, and no reward of the pool", file=place, expected=f"one of: {held}")
+    fingerprint = fingerprint_of(place)
+    kept = folder.holds_reward(label, place=place, fingerprint=fingerprint) and not recipe.rescore
+    if kept and not folder.missing(ids, samples, reward=label):
+        return
     reward = load_reward(
         f"{label}={place}",
         keep_hidden=True,
@@ -210,5 +239,7 @@ def _score(recipe: BestOfN, folder: PoolFolder, *, label: str, place: str, ids: 
     )
     if reward.name != label:
         raise RecipeError(f"{place} calls itself {reward.name!r}; write {reward.name}={place}")
+    if recipe.rescore:
+        folder.forget(label)
     folder.begin_reward(label, place=place, fingerprint=fingerprint)
     score_folder(folder, reward, ids=ids, samples=samples, progress=True)

@@ -19,6 +19,7 @@ from trueup.files import cache_folder
 from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import load_tokenizer, new_reward_model
 from trueup.models.heads.ensemble import with_heads
+from trueup.models.lora_members import with_lora_members
 from trueup.models.reward import RewardModel
 from trueup.objectives.reward.bsr import BatchSumToZero
 from trueup.recipes.arguments import training_arguments
@@ -34,6 +35,7 @@ from trueup.report.training import read_log, training_page
 from trueup.train.callbacks import MetricsFile, ProgressBar
 from trueup.train.ensemble_step import Bootstrap
 from trueup.train.ensemble_trainer import EnsembleTrainer
+from trueup.train.lora_trainer import LoraEnsembleTrainer
 from trueup.train.prepare import Prepared, prepare
 from trueup.train.reward_trainer import RewardTrainer
 
@@ -117,7 +119,7 @@ def _trainer_of(recipe: TrainReward) -> Callable[..., RewardTrainer]:
     if recipe.ensemble is None:
         return RewardTrainer
     bootstrap = Bootstrap(seed=recipe.seed, members=recipe.ensemble.size) if recipe.ensemble.bootstrap else None
-    return partial(EnsembleTrainer, bootstrap=bootstrap)
+    return partial(EnsembleTrainer if recipe.ensemble.kind == "heads" else LoraEnsembleTrainer, bootstrap=bootstrap)
 
 
 def _read(recipe: TrainReward) -> dict[str, Any]:
@@ -135,15 +137,18 @@ def _build_model(recipe: TrainReward, tokenizer: PreTrainedTokenizerBase) -> Rew
             tokenizer=tokenizer,
             generator=generator,
             from_scratch=recipe.from_scratch,
-            lora=recipe.lora.build() if recipe.lora else None,
+            lora=recipe.adapter.build() if recipe.adapter else None,
             trust_remote_code=recipe.trust_remote_code,
         )
     except TrueupError:
         raise
     except ValueError as error:  # PEFT's word for layers that the model does not have
         raise RecipeError(f"lora cannot be used with {recipe.model}: {str(error).splitlines()[0]}") from error
-    if recipe.ensemble is not None:
-        model = with_heads(model, recipe.ensemble.size, generator=generator)
+    members = recipe.ensemble
+    if members is not None and members.kind == "heads":
+        model = with_heads(model, members.size, generator=generator)
+    elif members is not None:
+        model = with_lora_members(model, members.size, layers=members.layers, generator=generator)
     if recipe.gradient_checkpointing:
         model.core.gradient_checkpointing_enable({"use_reentrant": False})
     return model

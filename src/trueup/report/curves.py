@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from trueup.measure.scored import Estimate
 from trueup.report.canvas import (
@@ -30,6 +29,7 @@ __all__ = ["NARROW", "WIDE", "OptimizationCurve", "drift", "gold_and_proxy", "go
 
 DISTANCE = "distance from the base policy: square root of KL (sqrt nats)"
 SHORT_DISTANCE = "square root of KL (sqrt nats)"
+GAIN = "std above n = 1"
 GOLD, PROXY = "gold", "the proxy itself"
 
 _HEAD, _FOOT, _LEFT = 66, 50, 50
@@ -83,6 +83,7 @@ def gold_and_proxy(curves: Mapping[str, OptimizationCurve], *, width: int = WIDE
         wide = cell - _LEFT - 20
         words = shorten(name, max(int((cell - text_width(curve.verdict, SMALL) - 30) / 8.4), 8))
         canvas.text(words, at=(left + 8, top + 14), bold=True)
+        canvas.text(GAIN, at=(left + 8, top + 36), colour=MUTED, size=SMALL)
         canvas.text(curve.verdict, at=(left + cell - 20, top + 14), colour=MUTED, size=SMALL, align="right")
         box = Box(left + _LEFT, top + _HEAD, wide, _BODY)
         axes = _distance_axes(canvas, box, n=curve.n, d=curve.d)
@@ -105,6 +106,7 @@ def gold_overlay(curves: Mapping[str, OptimizationCurve], *, width: int = WIDE) 
     key = key_height(tuple(shown), width=width)
     canvas = Canvas(width, key + _HEAD - 20 + _BODY + _FOOT)
     canvas.key(tuple(shown), top=0)
+    canvas.text(GAIN, at=(8, key + 14), colour=MUTED, size=SMALL)
     longest = max(shown.values(), key=lambda curve: curve.end)
     box = Box(_LEFT, key + _HEAD - 20, width - _LEFT - 20, _BODY)
     axes = _distance_axes(canvas, box, n=longest.n, d=longest.d)
@@ -131,7 +133,7 @@ def drift(
         width: Width in pixels.
     """
     names = rows_of(signals)
-    columns = 1 if width < PHONE else min(2, len(names)) or 1
+    columns = 1 if width < PHONE or len(names) < 2 else 2
     key = key_height(tuple(signals), width=width) if len(signals) > 1 else 0
     cell, body = width / columns, 150
     height = _HEAD + body + _FOOT
@@ -155,18 +157,12 @@ def _distance_axes(canvas: Canvas, box: Box, *, n: Sequence[int], d: Sequence[fl
     axes.set_xlim(0, end * 1.02)
     wanted = DISTANCE if text_width(DISTANCE, SMALL) < box.width + 40 else SHORT_DISTANCE
     axes.set_xlabel(wanted, color=MUTED, fontsize=SMALL)
-    sizes = _size_ticks(n, d, scale=box.width / (end * 1.02))
-    above = axes.twiny()
-    above.set_xlim(axes.get_xlim())
-    above.xaxis.set_major_locator(FixedLocator([place for place, _ in sizes]))
-    above.xaxis.set_major_formatter(FixedFormatter([words for _, words in sizes]))
-    above.xaxis.set_minor_locator(NullLocator())
-    above.tick_params(colors=MUTED, labelsize=SMALL, length=3, pad=3)
-    above.set_xlabel("best of n", color=MUTED, fontsize=SMALL)
-    for spine in above.spines.values():
-        spine.set_visible(False)
-    above.grid(False)
-    above.patch.set_visible(False)
+    scale = box.width / (end * 1.02)
+    canvas.text("best of n", at=(box.left + box.width / 2, box.top - 30), colour=MUTED, size=SMALL, align="center")
+    for place, words in _size_ticks(n, d, scale=scale):
+        x = box.left + place * scale
+        canvas.paper.plot([x, x], [box.top - 5, box.top - 1], color=MUTED, lw=0.8)
+        canvas.text(words, at=(x, box.top - 14), colour=MUTED, size=SMALL, align="center")
     return axes
 
 

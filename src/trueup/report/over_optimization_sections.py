@@ -14,6 +14,7 @@ from trueup.report.text import Cell, number
 _LONGEST = 1500
 _UNITS = {
     "tokens": "length in tokens",
+    "characters": "length in characters",
     "repetition": "share of three-word sequences said before",
     "finished": "share that ended by itself",
     "disagreement": "spread of the ensemble's members",
@@ -24,7 +25,7 @@ _UNITS = {
 _WITH_GOLD = (
     "For every n, the response with the highest proxy among n samples: the mean change from n = 1 of its proxy score "
     "and of its gold, in standard deviations within a prompt. Bands are intervals over prompts. The dotted line is the "
-    "law fitted to gold, d (alpha - beta d); the diamond is its peak, where the data show one, with the interval of "
+    "law fitted to gold, d (alpha − beta d); the diamond is its peak, where the data show one, with the interval of "
     "where it is.",
     "Gold that rises with the proxy to the end. The gap between the two is what the proxy promises and gold does not "
     "keep; where gold turns down, more optimisation makes responses worse.",
@@ -102,7 +103,7 @@ def _choice(node: Node, *, proxy: str) -> Quote:
     features = node.get("features")
     if isinstance(features, Mapping):
         notes.append(", ".join(f"{str(key).replace('_', ' ')} {_words(value)}" for key, value in features.items()))
-    return Quote(label, _cut(str(node.get("text", ""))), note="; ".join([*notes, f"{node.get('tokens')} tokens"]))
+    return Quote(label, _cut(str(node.get("text", ""))), note="; ".join(notes))
 
 
 def _words(value: object, style: str = "number") -> str:
@@ -144,13 +145,16 @@ def agreement(pool: Pool) -> Section | None:
 
 def drifts(pool: Pool) -> Section | None:
     """What changes in the chosen responses, told without gold."""
-    signals = {proxy: _signals(pool, proxy) for proxy in pool.proxies}
-    if not any(signals.values()):
+    found = {proxy: _signals(pool, proxy) for proxy in pool.proxies}
+    moving = {name for by_name in found.values() for name, values in by_name.items() if len(set(values)) > 1}
+    signals = {proxy: {n: v for n, v in by_name.items() if n in moving} for proxy, by_name in found.items()}
+    if not moving:
         return None
     drawn = figure(
         partial(drift, signals, n=pool.n, d=pool.d),
         "Drift of what is chosen",
-        shows="Means over the best of n, with their intervals over prompts. None of this needs gold.",
+        shows="Means over the best of n, with their intervals over prompts. None of this needs gold. What is the same "
+        "at every n is left out.",
         good="Flat lines. Responses that grow, repeat themselves or no longer end, members that disagree, and norms "
         "that leave where the reward model was trained are what over-optimisation often looks like from outside.",
     )
@@ -178,7 +182,7 @@ def laws(pool: Pool) -> Section | None:
             Column("Residual", "number", 3), Column("Noise", "number", 3),
         ),
         rows=rows,
-        caption="The law d (alpha - beta d) fitted to gold over n = 1, in gold's units",
+        caption="The law d (alpha − beta d) fitted to gold over n = 1, in gold's units",
     )  # fmt: skip
     checks = Table(
         columns=(

@@ -42,6 +42,33 @@ class Standardization:
                 "the latter positive"
             )
 
+    @classmethod
+    def measured_on(
+        cls, members: Float[Array, "members responses"], *, names: Sequence[str] | None = None
+    ) -> "Standardization":
+        """Constants that give each member mean 0 and standard deviation 1 on these rewards of reference answers.
+
+        Args:
+            members: Each member's rewards, such as an ensemble's `Scores.members`.
+            names: What messages call the members.
+
+        Raises:
+            DataError: There are fewer than two responses, or a member gives all of them the same reward.
+        """
+        count = members.shape[1]
+        if count < 2:
+            raise DataError(f"{count} reference answers", expected="at least two, to measure each member's scale on")
+        std = members.std(axis=1)
+        constant = np.flatnonzero(std <= 1e-12 * np.abs(members).max(axis=1))
+        if len(constant):
+            number = int(constant[0])
+            raise DataError(
+                f"{names[number] if names else f'member {number}'} gives all {count} reference answers the same reward",
+                expected="rewards that differ",
+                cure="leave this member out, or take other answers",
+            )
+        return cls(mean=tuple(members.mean(axis=1).tolist()), std=tuple(std.tolist()), responses=count)
+
     def __call__(self, members: Float[Array, "members responses"]) -> Float[Array, "members responses"]:
         """Return `(R_i - mean_i) / std_i`."""
         return (members - np.asarray(self.mean)[:, None]) / np.asarray(self.std)[:, None]
@@ -96,19 +123,8 @@ def standardize_on(
         DataError: There are fewer than two responses, or a member gives all of them the same reward.
         NonFiniteError: A member's reward is NaN or infinite.
     """
-    count = sum(len(group) for group in responses)
-    if count < 2:
-        raise DataError(f"{count} reference answers", expected="at least two, to measure each member's scale on")
     members, _ = _score_members(rewards, prompts, responses)
-    std = members.std(axis=1)
-    constant = np.flatnonzero(std <= 1e-12 * np.abs(members).max(axis=1))
-    if len(constant):
-        raise DataError(
-            f"{rewards[constant[0]].name} gives all {count} reference answers the same reward",
-            expected="rewards that differ",
-            cure="leave this member out, or take other answers",
-        )
-    return Standardization(mean=tuple(members.mean(axis=1).tolist()), std=tuple(std.tolist()), responses=count)
+    return Standardization.measured_on(members, names=[reward.name for reward in rewards])
 
 
 def _score_members(

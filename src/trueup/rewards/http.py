@@ -116,15 +116,25 @@ def _checked(values: list[Any] | None, answer: Any, batch: Sequence[Asked], url:
         raise EndpointError(
             f"{len(values)} rewards for the {len(batch)} responses of {rows}", url=url, cure="return one for each"
         )
-    for value, one in zip(values, batch, strict=True):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value):
+    rewards = [_number(value) for value in values]
+    for reward, value, one in zip(rewards, values, batch, strict=True):
+        if not math.isfinite(reward):
             raise EndpointError(
                 f"the reward of a response in row {one.row} is {shorten(value, 80)}",
                 url=url,
                 cure="return one finite number for each response",
             )
-    return [float(value) for value in values]
+    return rewards
+
+
+def _number(value: Any) -> float:
+    """A number as it is; NaN for anything else, truth values included."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def open_http_reward(settings: HttpRewardSettings, *, name: str = "", progress: bool = False) -> HttpReward:

@@ -9,14 +9,17 @@ import torch
 
 from trueup.endpoints.settings import build, is_settings_file, read_address, read_settings, split_label
 from trueup.errors import CheckpointError, RecipeError
-from trueup.models.checkpoints import SIDE_FILE, load_reward_model
+from trueup.models.checkpoints import SIDE_FILE, Checkpoint, load_reward_model, read_side_file
+from trueup.models.kinds import members_of
+from trueup.models.lora_checkpoints import load_lora_members, member_folders
 from trueup.rewards.aggregates import Aggregate, aggregate_from
 from trueup.rewards.base import Reward
+from trueup.rewards.ensemble import Standardization
 from trueup.rewards.function import import_function
 from trueup.rewards.http import HttpRewardSettings, open_http_reward
 from trueup.rewards.judge import JudgeSettings, open_judge
 from trueup.rewards.model import ModelReward
-from trueup.rewards.saved_ensemble import FILE, is_ensemble, load_ensemble
+from trueup.rewards.saved_ensemble import FILE, is_ensemble, load_ensemble, read_ensemble, standardization_from
 
 _MODEL_FILES = ("config.json", "adapter_config.json", FILE)
 _ADDRESSES = ("http://", "https://")
@@ -65,7 +68,8 @@ def load_reward(
     inside = Path(place) / "model"
     source = str(inside) if any((inside / file).is_file() for file in _MODEL_FILES) else place
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if is_ensemble(source):
+    named = label or Path(place).name
+    if is_ensemble(source) and not _share_a_trunk(source):
         load = partial(
             load_reward,
             device=device,
@@ -74,22 +78,39 @@ def load_reward(
             progress=progress,
             trust_remote_code=trust_remote_code,
         )
-        return load_ensemble(source, load=load, name=label or Path(place).name)
-    checkpoint = load_reward_model(source, dtype=dtype, device=chosen, trust_remote_code=trust_remote_code)
+        return load_ensemble(source, load=load, name=named)
+    load_model = load_lora_members if is_ensemble(source) else load_reward_model
+    checkpoint = load_model(source, dtype=dtype, device=chosen, trust_remote_code=trust_remote_code)
+    aggregate, standardization = _combination(checkpoint, source)
     return ModelReward(
         checkpoint=checkpoint,
-        name=label or Path(place).name,
+        name=named,
         token_budget=token_budget,
         keep_hidden=keep_hidden,
         progress=progress,
-        aggregate=_aggregate_of(checkpoint.provenance, source),
+        aggregate=aggregate,
+        standardization=standardization,
     )
 
 
-def _aggregate_of(side: Mapping[str, Any], source: str) -> Aggregate:
-    """How the heads of a model become one reward; the mean where its side file does not say."""
+def _share_a_trunk(source: str) -> bool:
+    """Whether the members are adapters that were trained together, and are still those."""
+    ensemble = read_side_file(Path(source)).get("ensemble", {})
+    if ensemble.get("kind") != "lora":
+        return False
+    together = member_folders(source, members_of({"ensemble": ensemble}))
+    return list(read_ensemble(source).members) == [str(folder) for folder in together]
+
+
+def _combination(checkpoint: Checkpoint, source: str) -> tuple[Aggregate, Standardization | None]:
+    """How the members of a model become one reward; the mean where its side file does not say."""
+    if is_ensemble(source):
+        saved = read_ensemble(source)
+        return saved.aggregate, saved.standardization
+    side = checkpoint.provenance.get("ensemble", {})
     try:
-        return aggregate_from(side.get("ensemble", {}).get("aggregate", {"name": "mean"}))
+        constants = standardization_from(side.get("standardization"), members=checkpoint.model.members)
+        return aggregate_from(side.get("aggregate", {"name": "mean"})), constants
     except ValueError as error:
         raise CheckpointError(f"{Path(source) / SIDE_FILE}: {error}") from error
 

@@ -17,6 +17,7 @@ from trueup.models.checkpoints import Checkpoint
 from trueup.models.plan import cut
 from trueup.rewards.aggregates import Aggregate, Mean
 from trueup.rewards.base import Scores
+from trueup.rewards.ensemble import Standardization
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class ModelReward:
         token_budget: Token slots per forward pass.
         keep_hidden: Whether hidden states and norms are returned too.
         progress: Whether a progress bar is shown.
-        aggregate: How the members become one reward, where the model is an ensemble of heads.
+        aggregate: How the members become one reward, where the model is an ensemble.
+        standardization: Constants that bring its members to one scale first.
     """
 
     checkpoint: Checkpoint
@@ -43,6 +45,7 @@ class ModelReward:
     keep_hidden: bool = False
     progress: bool = False
     aggregate: Aggregate = field(default_factory=Mean)
+    standardization: Standardization | None = None
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Scores:
         """Score K_i >= 1 responses to each prompt i.
@@ -66,7 +69,7 @@ class ModelReward:
                 branches = model(model.layout([rows[i] for i in part]), before_norm=self.keep_hidden)
             rewards = branches.reward[None] if branches.members is None else branches.members
             members[:, where] = rewards.double().cpu().numpy()
-            if self.keep_hidden:
+            if self.keep_hidden and branches.member_hidden is None:
                 norm = branches.before_norm.cpu().numpy() if branches.before_norm is not None else None
                 hidden.append((where, branches.hidden.float().cpu().numpy(), norm))
         self._stop_if_not_finite(members.sum(axis=0), prompts, starts)
@@ -123,10 +126,11 @@ class ModelReward:
 
     def _scores(
         self,
-        members: np.ndarray,
+        rewards: np.ndarray,
         responses: Sequence[Sequence[str]],
         hidden: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
     ) -> Scores:
+        members = rewards if self.standardization is None else self.standardization(rewards)
         several = len(members) > 1
         states = norms = None
         if hidden:
@@ -145,14 +149,14 @@ class ModelReward:
             length=np.asarray([len(tokens) for tokens in ids], float),
             hidden=states,
             before_norm=norms,
-            head=self._head() if self.keep_hidden else None,
+            head=self._head() if hidden else None,
             members=members if several else None,
         )
 
     def _head(self) -> np.ndarray | None:
-        """Weight whose product with a hidden state is the reward; an aggregate other than the mean has none."""
+        """Weight whose product with a hidden state is the reward, where there is one: a plain mean's."""
         model = self.checkpoint.model
-        if model.members > 1 and not isinstance(self.aggregate, Mean):
+        if model.members > 1 and (self.standardization is not None or not isinstance(self.aggregate, Mean)):
             return None
         return np.asarray(model.head.weight.detach().float().mean(dim=0).cpu())
 

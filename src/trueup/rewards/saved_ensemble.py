@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from trueup.errors import CheckpointError, RecipeError
 from trueup.files import write_text
+from trueup.models.checkpoints import SIDE_FILE, read_side_file
+from trueup.models.kinds import members_of
 from trueup.rewards.aggregates import Aggregate, aggregate_from, aggregate_settings
 from trueup.rewards.base import Reward
 from trueup.rewards.ensemble import EnsembleReward, Standardization
@@ -58,6 +60,44 @@ def save_ensemble(
     return folder
 
 
+@dataclass(frozen=True, kw_only=True)
+class SavedEnsemble:
+    """What the file of a saved ensemble says.
+
+    Args:
+        members: Name of each member.
+        aggregate: How they become one.
+        standardization: Constants that bring members to one scale.
+    """
+
+    members: tuple[str, ...]
+    aggregate: Aggregate
+    standardization: Standardization | None
+
+
+def read_ensemble(folder: str | Path) -> SavedEnsemble:
+    """Read the file of a saved ensemble.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    folder = Path(folder)
+    path = folder / FILE
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if saved["format"] != FORMAT:
+            raise ValueError(f"format is {saved['format']!r}; expected {FORMAT!r}")
+        members = _members(folder, saved["members"])
+        return SavedEnsemble(
+            members=members,
+            aggregate=aggregate_from(saved["aggregate"]),
+            standardization=standardization_from(saved["standardization"], members=len(members)),
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: not as we write it ({reason}); restore it or save the ensemble anew") from error
+
+
 def load_ensemble(folder: str | Path, *, load: Callable[[str], Reward], name: str | None = None) -> EnsembleReward:
     """Load a saved ensemble.
 
@@ -69,25 +109,38 @@ def load_ensemble(folder: str | Path, *, load: Callable[[str], Reward], name: st
     Raises:
         CheckpointError: The file or a member is missing or damaged.
     """
-    folder = Path(folder)
-    path = folder / FILE
+    saved = read_ensemble(folder)
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        if saved["format"] != FORMAT:
-            raise ValueError(f"format is {saved['format']!r}; expected {FORMAT!r}")
-        members = _members(folder, saved["members"])
-        aggregate = aggregate_from(saved["aggregate"])
-        standardization = _standardization(saved["standardization"], members=len(members))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: not as we write it ({reason}); restore it or save the ensemble anew") from error
-    try:
-        loaded = [load(member) for member in members]
+        members = [load(member) for member in saved.members]
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: a member cannot be loaded: {error}") from error
+        raise CheckpointError(f"{Path(folder) / FILE}: a member cannot be loaded: {error}") from error
     return EnsembleReward(
-        members=loaded, aggregate=aggregate, name=name or folder.name, standardization=standardization
+        members=members,
+        aggregate=saved.aggregate,
+        name=name or Path(folder).name,
+        standardization=saved.standardization,
     )
+
+
+def store_standardization(folder: str | Path, standardization: Standardization) -> None:
+    """Record constants in a folder that holds an ensemble of any kind; it is loaded with them from then on.
+
+    Raises:
+        CheckpointError: The folder holds no ensemble of so many members.
+        OutputError: The file cannot be written.
+    """
+    folder = Path(folder)
+    if is_ensemble(folder):
+        path, members = folder / FILE, len(read_ensemble(folder).members)
+        whole = json.loads(path.read_text(encoding="utf-8"))
+        whole["standardization"] = asdict(standardization)
+    else:
+        path, whole = folder / SIDE_FILE, read_side_file(folder)
+        members = members_of(whole)
+        whole["ensemble"] = {**whole.get("ensemble", {}), "standardization": asdict(standardization)}
+    if members != len(standardization.mean):
+        raise CheckpointError(f"{path}: has {members} members, the constants are for {len(standardization.mean)}")
+    write_text(path, json.dumps(whole, indent=2, sort_keys=True) + "\n")
 
 
 def _reference(folder: Path, member: str) -> str:
@@ -99,21 +152,29 @@ def _reference(folder: Path, member: str) -> str:
     return whole.relative_to(home).as_posix() if whole != home and whole.is_relative_to(home) else str(whole)
 
 
-def _members(folder: Path, names: object) -> list[str]:
+def _members(folder: Path, names: object) -> tuple[str, ...]:
     """Where the members are that a file in `folder` names."""
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"members is {names!r}; expected folders or names")
     if any((folder / name).resolve() == folder.resolve() for name in names):
         raise ValueError("it names itself as a member")
-    return [str(folder / name) if (folder / name).exists() else name for name in names]
+    return tuple(str(folder / name) if (folder / name).exists() else name for name in names)
 
 
-def _standardization(constants: Any, *, members: int) -> Standardization | None:
+def standardization_from(constants: Any, *, members: int) -> Standardization | None:
+    """The standardisation that plain values describe; None where there is none.
+
+    Raises:
+        ValueError: They describe none, or one of another number of members.
+    """
     if constants is None:
         return None
-    found = Standardization(
-        mean=tuple(constants["mean"]), std=tuple(constants["std"]), responses=int(constants["responses"])
-    )
+    try:
+        found = Standardization(
+            mean=tuple(constants["mean"]), std=tuple(constants["std"]), responses=int(constants["responses"])
+        )
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"standardization is {constants!r}; expected mean, std and responses") from error
     if len(found.mean) != members:
         raise ValueError(f"standardisation is for {len(found.mean)} members, there are {members}")
     return found

@@ -87,4 +87,5 @@ def outputs_of(out: Branches) -> list[Branches]:
     """Each member's own output."""
     if out.members is None:
         return [out]
-    return [Branches(reward, out.hidden) for reward in out.members]
+    own = out.member_hidden
+    return [Branches(reward, out.hidden if own is None else own[i]) for i, reward in enumerate(out.members)]

@@ -1,4 +1,4 @@
-"""The trainer of an ensemble of reward heads."""
+"""The trainer of reward models with several members."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -65,8 +65,8 @@ class EnsembleTrainer(RewardTrainer):
         return torch.stack(losses).mean()
 
     def _nothing(self, out: Branches) -> Branches:
-        nothing = super()._nothing(out)
-        return nothing if out.members is None else replace(nothing, members=out.members[:, :0])
+        members, hidden = (None if own is None else own[:, :0] for own in (out.members, out.member_hidden))
+        return replace(super()._nothing(out), members=members, member_hidden=hidden)
 
     def _observe(self, tally: Tally, batch: MemberBatches) -> None:  # type: ignore[override]
         observe_rewards(tally, batch.whole)

@@ -1,0 +1,1 @@
+"""Papers' claims, run again at the scale of the small language world."""

@@ -1,0 +1,120 @@
+"""How large a reproduction is: which worlds, which proxies, how many samples."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from trueup.lab.fitting import Fit
+from trueup.lab.gold_proxy import ProxyPlan, ProxyScores, Setup, SetupPlan, set_up
+from trueup.lab.policies import PolicyPlan
+from trueup.lab.proxy_runs import ProxyRun, run_proxy
+from trueup.lab.scale_models import Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Everything that decides how long a reproduction takes.
+
+    Args:
+        seeds: One independent world each: text, policy, prompts, samples, comparisons and proxies.
+        setup: Pool and comparisons of a world; its policy's seeds are replaced by the world's.
+        trunks: Shapes of the language models that smaller proxies begin from; the largest begins from the policy.
+        pairs: Amounts of comparisons; the last is the one that everything else uses.
+        flip: Share of labels turned round in the noisy arms.
+        proxy: How proxies are trained.
+        members: Members of an ensemble.
+        coefficients: Strengths of batch-wise sum-to-zero.
+        workers: Processes; each computes one world at a time on one thread.
+        folder: Where policies, pools and scores are kept; the user's cache folder by default.
+    """
+
+    seeds: tuple[int, ...]
+    setup: SetupPlan = field(default_factory=SetupPlan)
+    trunks: tuple[Shape, ...] = ()
+    pairs: tuple[int, ...] = (3_000,)
+    flip: float = 0.25
+    proxy: Fit = field(default_factory=lambda: Fit(learning_rate=5e-4, batch_size=32, epochs=2.0))
+    members: int = 5
+    coefficients: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
+    workers: int = 1
+    folder: Path | None = None
+
+    def plan(self, seed: int) -> SetupPlan:
+        """The setup of one world."""
+        return replace(self.setup, policy=replace(self.setup.policy, world=seed, seed=seed))
+
+    def trunk(self, seed: int, shape: Shape) -> PolicyPlan:
+        """The language model that a proxy of a shape begins from, in one world."""
+        return replace(self.setup.policy, world=seed, seed=seed, shape=shape)
+
+    def proxy_plan(self, seed: int) -> ProxyPlan:
+        """The ordinary proxy of a world."""
+        return ProxyPlan(pairs=self.pairs[-1], fit=self.proxy, seed=seed)
+
+
+Arms = Callable[[Scale, int], dict[str, ProxyRun]]
+"""The proxies of one world, by the name of their arm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What one world gave.
+
+    Args:
+        seed: Its seed.
+        setup: Its pool and comparisons.
+        proxies: Scores of its proxies, by arm.
+    """
+
+    seed: int
+    setup: Setup
+    proxies: dict[str, ProxyScores]
+
+
+def run_worlds(scale: Scale, arms: Arms, *, progress: bool = False) -> list[World]:
+    """Train and score every arm of every world; what an earlier run has done is read."""
+    if scale.workers > 1:
+        _in_processes(scale, arms, progress=progress)
+    worlds = []
+    for seed in tqdm(scale.seeds, desc="worlds", disable=not progress, leave=False):
+        worlds.append(run_world(scale, arms, seed))
+    return worlds
+
+
+def run_world(scale: Scale, arms: Arms, seed: int) -> World:
+    """One world."""
+    setup = set_up(scale.plan(seed), folder=scale.folder)
+    runs = arms(scale, seed)
+    return World(
+        seed=seed, setup=setup, proxies={name: run_proxy(setup, run, folder=scale.folder) for name, run in runs.items()}
+    )
+
+
+def _in_processes(scale: Scale, arms: Arms, *, progress: bool) -> None:
+    """Fill the folder of results, one world a process at a time."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(scale.workers, mp_context=context, initializer=_one_thread) as pool:
+        waiting = [pool.submit(_fill, scale, arms, seed) for seed in scale.seeds]
+        for done in tqdm(as_completed(waiting), total=len(waiting), desc="worlds", disable=not progress, leave=False):
+            done.result()
+
+
+def _fill(scale: Scale, arms: Arms, seed: int) -> None:
+    run_world(scale, arms, seed)
+
+
+def _one_thread() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
+
+def by_arm(worlds: Sequence[World]) -> Iterator[tuple[str, list[ProxyScores]]]:
+    """Scores of each arm over all worlds."""
+    for name in worlds[0].proxies:
+        yield name, [world.proxies[name] for world in worlds]
