@@ -58,6 +58,13 @@ VERBS = (
         "trueup.recipes.best_of_n:BestOfN:best_of_n",
         "proxy and gold against KL for n = 1..N, from one pool",
     ),
+    Verb(("lab", "build"), "trueup.recipes.lab_build:LabBuild:lab_build", "a scale policy of the small language world"),
+    Verb(
+        ("lab", "reproduce"),
+        "trueup.recipes.lab_reproduce:LabReproduce:lab_reproduce",
+        "run a paper's claims again; writes a page of evidence",
+        positional="names",
+    ),
     Verb(("data", "check"), "trueup.recipes.data_check:DataCheck:data_check", "the data report", positional="files"),
     Verb(("data", "split"), "trueup.recipes.data_split:DataSplit:data_split", "the four distribution-shift splits"),
 )

@@ -116,8 +116,7 @@ def test_patience_has_an_end(tmp_path):
     error = raised.value
     assert (error.url, error.attempts, error.status, len(script.asked)) == (URL, 4, 503, 4)
     assert str(error) == (
-        "http://host/score: status 503: 'model is loading' (4 attempts); "
-        "lower requests_per_minute or concurrent, or run again later"
+        "http://host/score: status 503: 'model is loading' (4 attempts); look at the server's log, or run again later"
     )
     assert isinstance(error, OSError)
     assert isinstance(error, TrueupError)

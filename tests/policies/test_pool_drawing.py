@@ -116,5 +116,5 @@ def test_a_policy_that_miscounts_is_named(tmp_path: Path, groups: int, count: in
         def sample(self, prompts: Sequence[Prompt], count_asked: int, *, seed: int) -> list[list[Sample]]:
             return [[Sample("x", tokens=1)] * (count_asked + count - 4) for _ in range(len(prompts) + groups - 5)]
 
-    with pytest.raises(DataError, match="dice answered .*expected 4 samples for each of 2 prompts"):
+    with pytest.raises(DataError, match=r"dice answered .*expected 4 samples for each of 2 prompts"):
         draw(begun(tmp_path), Miscounts(), 4)

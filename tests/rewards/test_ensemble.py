@@ -12,7 +12,7 @@ from trueup.rewards.base import Reward
 from trueup.rewards.ensemble import EnsembleReward, Standardization, standardize_on
 from trueup.rewards.function import FunctionReward
 from trueup.rewards.load import load_reward
-from trueup.rewards.saved_ensemble import is_ensemble, load_ensemble, save_ensemble
+from trueup.rewards.saved_ensemble import is_ensemble, load_ensemble, save_ensemble, store_standardization
 
 PROMPTS, RESPONSES = ["a", "b"], [["one", "three", ""], ["seventeen"]]
 FLAT = np.array([3.0, 5.0, 0.0, 9.0])
@@ -154,6 +154,23 @@ def test_what_cannot_be_saved(tmp_path):
     assert not is_ensemble(tmp_path)
 
 
+def test_constants_are_stored_in_a_saved_ensemble(two_models, tmp_path):
+    members = [two_models / "members" / "0", two_models / "members" / "1"]
+    save_ensemble(tmp_path / "e", members=members, aggregate=WorstCase())
+    plain = load_reward(str(tmp_path / "e")).score(PROMPTS, RESPONSES)
+    constants = Standardization.measured_on(plain.members)
+    store_standardization(tmp_path / "e", constants)
+    scores = load_reward(str(tmp_path / "e")).score(PROMPTS, RESPONSES)
+    assert np.array_equal(scores.members, constants(plain.members))
+    assert np.array_equal(scores.reward, scores.members.min(axis=0))
+    with pytest.raises(CheckpointError, match="has 2 members, the constants are for 1"):
+        store_standardization(tmp_path / "e", Standardization(mean=(0.0,), std=(1.0,), responses=2))
+    with pytest.raises(CheckpointError, match="has 1 members, the constants are for 2"):
+        store_standardization(members[0], constants)
+    with pytest.raises(DataError, match="judge gives all 3"):
+        Standardization.measured_on(np.array([[1.0, 2.0, 3.0], [4.0, 4.0, 4.0]]), names=["model", "judge"])
+
+
 GOOD = {"format": "trueup.ensemble/1", "aggregate": {"name": "mean"}, "members": ["m:f"], "standardization": None}
 
 
@@ -167,9 +184,9 @@ GOOD = {"format": "trueup.ensemble/1", "aggregate": {"name": "mean"}, "members":
         ({"members": "m:f"}, "expected folders or names"),
         ({"members": [3]}, "expected folders or names"),
         ({"members": ["."]}, "names itself"),
-        ({"standardization": {}}, "lacks 'mean'"),
+        ({"standardization": {}}, "expected mean, std and responses"),
         ({"standardization": {"mean": [0.0], "std": [0.0], "responses": 2}}, "member 0 has mean"),
-        ({"standardization": {"mean": [0.0], "std": ["a"], "responses": 2}}, "not as we write it"),
+        ({"standardization": {"mean": [0.0], "std": ["a"], "responses": 2}}, "expected mean, std and responses"),
         ({"standardization": {"mean": [0.0] * 2, "std": [1.0] * 2, "responses": 2}}, "for 2 members, there are 1"),
     ],
 )

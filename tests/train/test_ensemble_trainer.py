@@ -27,7 +27,9 @@ from trueup.recipes.data import DataRecipe
 from trueup.recipes.train_reward import TrainReward, train_reward
 from trueup.recipes.train_settings import EnsembleRecipe, LoraRecipe
 from trueup.rewards.aggregates import WorstCase
+from trueup.rewards.ensemble import Standardization
 from trueup.rewards.load import load_reward
+from trueup.rewards.saved_ensemble import store_standardization
 from trueup.train.ensemble_step import Bootstrap, Resample
 from trueup.train.ensemble_trainer import EnsembleTrainer
 from trueup.train.step import Step
@@ -182,12 +184,16 @@ def test_the_recipe_trains_an_ensemble_that_loads_as_one_reward(tmp_path, monkey
         )
     )
     side = json.loads((done.model / "trueup.json").read_text())
-    assert side["ensemble"] == {"size": 3, "bootstrap": True, "aggregate": {"name": "wco"}}
+    assert side["ensemble"] == {"size": 3, "kind": "heads", "bootstrap": True, "aggregate": {"name": "wco"}}
     scores = load_reward(str(tmp_path / "run")).score(["1: "], [["plum plum", "pear", "plum"]])
     assert scores.members.shape == (3, 3)
     assert np.array_equal(scores.reward, scores.members.min(axis=0))
     assert len({tuple(member) for member in scores.members.round(6).tolist()}) == 3
     assert done.metrics["eval_accuracy"] > 0.9
+    constants = Standardization.measured_on(scores.members)
+    store_standardization(done.model, constants)
+    again = load_reward(str(tmp_path / "run")).score(["1: "], [["plum plum", "pear", "plum"]])
+    assert again.reward == pytest.approx(constants(scores.members).min(axis=0))
     (done.model / "trueup.json").write_text(json.dumps(side | {"ensemble": {"size": 3, "aggregate": {"name": "best"}}}))
     with pytest.raises(CheckpointError, match=r"trueup\.json: aggregate is .*one of mean, wco, uwo"):
         load_reward(str(done.model))

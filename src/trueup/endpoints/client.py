@@ -30,6 +30,7 @@ _CURES = {
     401: "check the API key and api_key_env",
     403: "check the API key and api_key_env",
     404: "check the url: is the path right, and is the model served?",
+    429: "set requests_per_minute, or a lower concurrent, or run again later",
 }
 _QUOTED = 300
 
@@ -199,7 +200,7 @@ class _Session:
         """What an answer without success means, and how long the server wants to be left alone."""
         status = response.status_code
         again = status in (408, 409, 429) or status >= 500
-        cure = "lower requests_per_minute or concurrent, or run again later" if again else _CURES.get(status)
+        cure = _CURES.get(status, "look at the server's log, or run again later" if again else None)
         if response.is_redirect:
             cure = f"it points to {response.headers.get('location')}; use that address if it is right"
         failure = self._failure(f"status {status}: {self._quote(response)}", attempt, status=status, cure=cure)

@@ -50,8 +50,8 @@ class SetupPlan:
     """
 
     policy: PolicyPlan = field(default_factory=PolicyPlan)
-    prompts: int = 64
-    samples: int = 1024
+    prompts: int = 48
+    samples: int = 512
     comparisons: int = 6_000
     held_out: int = 600
 
@@ -181,10 +181,10 @@ class ProxyPlan:
         data_seed: Which comparisons are taken and which labels turned round; None for the same as `seed`.
     """
 
-    pairs: int = 3_000
+    pairs: int = 5_000
     flip: float = 0.0
     terms: tuple[RewardObjective, ...] = (BradleyTerry(),)
-    fit: Fit = field(default_factory=lambda: Fit(learning_rate=5e-4, batch_size=32, epochs=2.0))
+    fit: Fit = field(default_factory=lambda: Fit(learning_rate=1e-3, batch_size=32, epochs=2.0))
     seed: int = 0
     data_seed: int | None = None
 

@@ -45,15 +45,23 @@ class Labels:
     """Whether gold has fallen, along a run.
 
     Args:
-        state: 1 where gold is below its best earlier value by more than noise, 0 where it is not below it; -1 where that
-            cannot be told, and at the first size, as nothing is earlier.
+        state: 1 where gold is below its best earlier value by more than noise, 0 where it is not below it, and -1 where
+            that cannot be told. The first size, which has nothing earlier, is 0.
         fall: Cross-fitted fall of gold below its best earlier value; negative where it has risen above it.
-        ambiguous: How many sizes cannot be told, the first not counted.
     """
 
     state: Int[Array, " ns"]
     fall: Float[Array, " ns"]
-    ambiguous: int
+
+    @property
+    def told(self) -> Int[Array, " places"]:
+        """Places after the first at which it can be told whether gold has fallen: what alarms learn from."""
+        return np.flatnonzero(self.state[1:] != -1) + 1
+
+    @property
+    def ambiguous(self) -> int:
+        """How many sizes cannot be told."""
+        return int(np.count_nonzero(self.state == -1))
 
     @property
     def onset(self) -> int | None:
@@ -73,8 +81,9 @@ def gold_has_fallen(gold_by_prompt: Num[Array, "prompts ns"], *, level: float = 
 
     The best of several noisy means is biased upwards. So prompts are halved (even and odd places); the best earlier
     size is chosen on one half and the fall from it measured on the other, each prompt against itself. A fall counts if
-    its mean over prompts exceeds the one-sided normal quantile of `level` standard errors. On gold that is flat but for
-    noise, 5 to 7 in 100 sizes are called fallen at level 0.95.
+    its mean over prompts exceeds the one-sided normal quantile of `level` standard errors: on gold that is flat but for
+    noise, 5 to 7 in 100 sizes are called fallen at level 0.95. Gold has not fallen where that mean is not positive and
+    the mean of all prompts is less than one standard error below its best, which is the stricter as it is biased.
 
     Args:
         gold_by_prompt: Gold of each prompt at each size, prompts in no particular order.
@@ -85,14 +94,22 @@ def gold_has_fallen(gold_by_prompt: Num[Array, "prompts ns"], *, level: float = 
         raise RecipeError(f"level must lie in [0.5, 1), got {level}")
     if len(gold) < _FEWEST_PROMPTS:
         raise DataError(f"gold of {len(gold)} prompts", expected=f"{_FEWEST_PROMPTS} or more, to tell falls from noise")
-    falls = np.empty(gold.shape)
+    apart = np.empty(gold.shape)
     for half in range(2):
-        best = _best_so_far(gold[1 - half :: 2].mean(axis=0))
-        falls[half::2] = gold[half::2][:, best] - gold[half::2]
-    mean, error = falls.mean(axis=0), falls.std(axis=0, ddof=1) / np.sqrt(len(gold))
-    state = np.where(mean > stats.norm.ppf(level) * error, 1, np.where(mean <= 0, 0, -1))
-    state[0] = -1
-    return Labels(state, mean, int(np.count_nonzero(state[1:] == -1)))
+        apart[half::2] = _falls(gold[half::2], gold[1 - half :: 2])
+    fall, error = _mean_and_error(apart)
+    biased, its_error = _mean_and_error(_falls(gold, gold))
+    fallen, not_fallen = fall > stats.norm.ppf(level) * error, (fall <= 0) & (biased <= its_error)
+    return Labels(np.where(fallen, 1, np.where(not_fallen, 0, -1)), fall)
+
+
+def _falls(gold: Float[Array, "some ns"], chosen_by: Float[Array, "others ns"]) -> Float[Array, "some ns"]:
+    """How far each prompt's gold is below its value at the best size so far, by the mean of `chosen_by`."""
+    return gold[:, _best_so_far(chosen_by.mean(axis=0))] - gold
+
+
+def _mean_and_error(values: Float[Array, "prompts ns"]) -> tuple[Float[Array, " ns"], Float[Array, " ns"]]:
+    return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
 def _best_so_far(curve: Float[Array, " ns"]) -> Int[Array, " ns"]:

@@ -64,7 +64,8 @@ class AlarmModel:
         names = {one.name for one in fields(cls)}
         if set(values) != names:
             raise DataError(f"fields {', '.join(sorted(values))}", expected=", ".join(sorted(names)))
-        model = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
+        model = cls(**given)
         if {len(one) for one in (model.mean, model.std, model.weights)} != {len(model.signals)}:
             raise DataError("mean, std and weights of different lengths", expected=f"{len(model.signals)} each")
         return model
@@ -77,11 +78,6 @@ class Labelled:
     run: Run
     labels: Labels
 
-    @property
-    def told(self) -> Array:
-        """Places at which it can be told whether gold has fallen."""
-        return np.flatnonzero(self.labels.state != -1)
-
 
 def table_of(signals: Signals, names: Sequence[str]) -> Float[Array, "ns signals"]:
     """The named signals as columns."""
@@ -90,7 +86,7 @@ def table_of(signals: Signals, names: Sequence[str]) -> Float[Array, "ns signals
 
 def learnable(runs: Sequence[Labelled]) -> bool:
     """Whether there are two runs or more, sizes at which gold has fallen, and sizes at which it has not."""
-    states = np.concatenate([one.labels.state for one in runs]) if runs else np.zeros(0)
+    states = np.concatenate([one.labels.state[one.labels.told] for one in runs]) if runs else np.zeros(0)
     return len(runs) > 1 and bool(np.any(states == 1)) and bool(np.any(states == 0))
 
 
@@ -99,37 +95,38 @@ def fit_model(runs: Sequence[Labelled], names: Sequence[str], *, penalty: float,
     parts = [_Points.of(one, names) for one in runs]
     mean, std = _moments(parts)
     whole = _fit(parts, mean=mean, std=std, penalty=penalty)
-    kept_out = _kept_out(runs, parts, penalty)
     labels, point_weights = (np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "weights"))
-    slope, shift = platt(np.concatenate(kept_out), labels, point_weights=point_weights)
-    calibrated = [slope * one + shift for one in kept_out]
-    signs = np.where(labels == 1, 1.0, -1.0)
+    kept_out = _kept_out(runs, parts, penalty)
+    scores = np.concatenate([values[one.labels.told] for one, values in zip(runs, kept_out, strict=True)])
+    slope, shift = platt(scores, labels, point_weights=point_weights)
+    losses = -log_expit(np.where(labels == 1, 1.0, -1.0) * (slope * scores + shift))
     return AlarmModel(
         signals=tuple(names),
         mean=tuple(mean.tolist()),
         std=tuple(std.tolist()),
         weights=tuple((slope * whole.weights).tolist()),
         bias=slope * whole.bias + shift,
-        threshold=_threshold(runs, calibrated, false_alarm_rate),
+        threshold=_threshold(runs, [slope * values + shift for values in kept_out], false_alarm_rate),
         runs=len(runs),
         fallen=sum(one.labels.onset is not None for one in runs),
-        log_loss=float(np.average(-log_expit(signs * np.concatenate(calibrated)), weights=point_weights)),
+        log_loss=float(np.average(losses, weights=point_weights)),
     )
 
 
 @dataclass(frozen=True)
 class _Points:
-    """Places of a run that can be told. Together they weigh as much as those of any other run."""
+    """A run as training sees it; the places that can be told weigh together as much as those of any other run."""
 
+    whole: Float[Array, "ns signals"]
     table: Float[Array, "told signals"]
     labels: Float[Array, " told"]
     weights: Float[Array, " told"]
 
     @classmethod
     def of(cls, one: Labelled, names: Sequence[str]) -> "_Points":
-        told = one.told
+        whole, told = table_of(one.run.signals, names), one.labels.told
         labels = one.labels.state[told].astype(np.float64)
-        return cls(table_of(one.run.signals, names)[told], labels, np.full(len(told), 1 / max(len(told), 1)))
+        return cls(whole, whole[told], labels, np.full(len(told), 1 / max(len(told), 1)))
 
 
 def _moments(parts: Sequence[_Points]) -> tuple[Float[Array, " signals"], Float[Array, " signals"]]:
@@ -151,36 +148,33 @@ def _fit(
     )
 
 
-def _kept_out(runs: Sequence[Labelled], parts: Sequence[_Points], penalty: float) -> list[Float[Array, " told"]]:
-    """Log-odds of each run's points by a model that saw no run of its group; of a single group, none of its own."""
+def _kept_out(runs: Sequence[Labelled], parts: Sequence[_Points], penalty: float) -> list[Array]:
+    """Log-odds along each run by a model that saw no run of its group; of a single group, none of its own."""
     groups = [str(one.run.group) for one in runs]
     units = groups if len(set(groups)) > 1 else [str(place) for place in range(len(runs))]
-    found: dict[int, Float[Array, " told"]] = {}
+    found: dict[int, Array] = {}
     for unit in dict.fromkeys(units):
         others = [part for part, own in zip(parts, units, strict=True) if own != unit]
         mean, std = _moments(others)
         fit = _fit(others, mean=mean, std=std, penalty=penalty)
         for place in (at for at, own in enumerate(units) if own == unit):
-            found[place] = fit.log_odds((parts[place].table - mean) / std)
+            found[place] = fit.log_odds((parts[place].whole - mean) / std)
     return [found[place] for place in range(len(runs))]
 
 
-def _threshold(runs: Sequence[Labelled], log_odds: Sequence[Float[Array, " told"]], rate: float) -> float:
+def _threshold(runs: Sequence[Labelled], log_odds: Sequence[Array], rate: float) -> float:
     """Log-odds exceeded falsely in no more than a share `rate` of runs, both of all and of those that never fell."""
-    highest, never = [], []
+    highest: list[float] = []
+    never_fell: list[float] = []
     for one, values in zip(runs, log_odds, strict=True):
-        false = np.isin(one.told, one.labels.before)
-        if false.any():
-            highest.append(float(values[false].max()))
-            never.append(one.labels.onset is None)
-    return max(
-        _quantile(part, rate) for part in (highest, [x for x, clean in zip(highest, never, strict=True) if clean])
-    )
+        if len(one.labels.before):
+            highest.append(float(values[one.labels.before].max()))
+            never_fell += highest[-1:] if one.labels.onset is None else []
+    # even odds where no warning can be false
+    return max((_quantile(part, rate) for part in (highest, never_fell) if part), default=0.0)
 
 
 def _quantile(values: Sequence[float], rate: float) -> float:
-    """Value that one more of the same kind exceeds with probability `rate` at most; the largest where too few are known."""
-    if not values:
-        return -np.inf
+    """Value that one more of the kind exceeds with probability `rate` at most; the largest where too few are known."""
     rank = int(np.ceil((len(values) + 1) * (1 - rate)))
     return sorted(values)[min(rank, len(values)) - 1]

@@ -183,13 +183,13 @@ def _cannot_learn(runs: Sequence[Labelled], names: Sequence[str]) -> DataError:
     fallen = sum(one.labels.onset is not None for one in runs)
     return DataError(
         f"gold falls in {fallen} of {len(runs)} runs, and these may lack {', '.join(names) or 'any signals'}",
-        expected="two runs or more that have the signals, with sizes at which gold has fallen and sizes at which it has not",
+        expected="two runs or more that have the signals, with sizes at which gold has fallen and others",
         cure="add runs with more optimisation, or with less",
     )
 
 
 def _tuning(runs: Sequence[Labelled]) -> dict[str, Any]:
-    states = np.concatenate([one.labels.state for one in runs])
+    states = np.concatenate([one.labels.state[one.labels.told] for one in runs])
     return {
         "runs": [one.run.name for one in runs],
         "groups": sorted({str(one.run.group) for one in runs}),

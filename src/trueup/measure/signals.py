@@ -75,7 +75,7 @@ class Signals:
     """
 
     n: Int[Array, " ns"]
-    values: Mapping[str, Float[Array, " ns"]]
+    values: Mapping[str, Num[Array, " _"]]
 
     def __post_init__(self) -> None:
         for name, value in self.values.items():

@@ -57,9 +57,11 @@ class MemberLinear(nn.Module):
         pace = members if self.training else 1
         down, up = (scale_gradient(w, pace) if pace > 1 else w for w in (self.down, self.up))
         own = inputs.reshape(members, -1, inputs.shape[-1]).to(down.dtype)
-        update = torch.bmm(torch.bmm(own, down.transpose(1, 2)), up.transpose(1, 2))
+        low = self.scaling * torch.bmm(own, down.transpose(1, 2))
         out: Tensor = self.base(inputs)
-        return out + (self.scaling * update).view(out.shape).to(out.dtype)
+        # One kernel for product and sum: outputs of all members are large, and so would be what holds their update.
+        whole = torch.baddbmm(out.reshape(members, -1, out.shape[-1]).to(low.dtype), low, up.transpose(1, 2))
+        return whole.view(out.shape).to(out.dtype)
 
 
 class LoraEnsemble(RewardModel):

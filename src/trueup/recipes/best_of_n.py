@@ -149,8 +149,8 @@ def _own_signals(pool: Pool, name: str) -> dict[str, np.ndarray]:
 def _draw(recipe: BestOfN, folder: PoolFolder) -> tuple[tuple[str, ...], dict[str, str]]:
     """Ids of the prompts, once all their samples are drawn, and where the prompts came from."""
     ids, prompts, source = _prompts(recipe, folder)
+    folder.check_prompts(ids, prompts)
     if recipe.policy is None:
-        folder.check_prompts(ids, prompts)
         return ids, source
     settings: dict[str, Setting] = {
         "policy": recipe.policy,

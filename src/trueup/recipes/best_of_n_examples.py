@@ -60,7 +60,7 @@ def _examples(
     shown = zip([*extreme.tolist(), *random.tolist()], words, strict=True)
     sizes = list(dict.fromkeys((1, middle, last)))
     return {
-        "rule": f"the {len(extreme)} prompts {rule} (extreme, not typical), and one drawn at random",
+        "rule": _rule(rule, extreme=len(extreme), random=len(random)),
         "middle": why_middle,
         "prompts": [
             {
@@ -72,6 +72,12 @@ def _examples(
             for row, why in shown
         ],
     }
+
+
+def _rule(rule: str, *, extreme: int, random: int) -> str:
+    """Which prompts are shown, in words."""
+    worst = [f"the {extreme} prompt{'s' if extreme > 1 else ''} {rule} (extreme, not typical)"] if extreme else []
+    return ", and ".join(worst + (["one prompt drawn at random"] if random else []))
 
 
 def _middle(result: Mapping[str, Any], name: str) -> tuple[int, str]:

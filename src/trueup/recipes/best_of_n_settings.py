@@ -78,7 +78,7 @@ class BestOfN(Recipe):
             raise RecipeError(f"top_p must lie in (0, 1], got {self.top_p}")
         if not 0 < self.level < 1:
             raise RecipeError(f"level must lie between 0 and 1, got {self.level}")
-        if not self.rewards:
+        if not self.proxies or not self.rewards:
             raise RecipeError("no proxy is named; write --proxy PLACE, or --proxy.LABEL PLACE for each of several")
         if self.pool is None and (self.policy is None or self.prompts is None):
             raise RecipeError("name a policy and prompts to draw a pool from, or a pool that has been drawn")

@@ -12,6 +12,7 @@ from trueup.errors import CheckpointError
 from trueup.models.adapters import is_adapter
 from trueup.models.checkpoints import SIDE_FILE
 from trueup.models.kinds import members_of
+from trueup.models.lora_checkpoints import KIND
 from trueup.report.card import CardFacts
 from trueup.report.text import Cell
 
@@ -52,6 +53,7 @@ def card_of(folder: Path, *, metrics: Mapping[str, Cell] | None = None) -> CardF
         data_fingerprint=str(data.get("fingerprint") or ""),
         rows=int(data.get("rows") or 0),
         members=members_of(side),
+        adapters=(side.get("ensemble") or {}).get("kind") == KIND,
         form=form,
         text_format={"Pad token": side.get("pad_token"), "Reward read at": _reading(side.get("pooling"))},
         metrics=dict(metrics or {}),

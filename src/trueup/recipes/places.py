@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
 
@@ -47,9 +46,9 @@ def fingerprint_of(place: str) -> str | None:
     """
     path = Path(place)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in _WEIGHTS and file.is_file())
-        inside = [file for file in files if file.is_relative_to(path / "model")]
-        return _hash((str(file.relative_to(path)), file) for file in inside or files)
+        folder = path / "model" if (path / "model").is_dir() else path
+        files = sorted(file for file in folder.rglob("*") if file.suffix in _WEIGHTS and file.is_file())
+        return _hash([(str(file.relative_to(folder)), file) for file in files])
     source = path if path.is_file() else _module_file(place)
     return None if source is None else _hash([("", source)])
 
@@ -68,7 +67,7 @@ def _module_file(place: str) -> Path | None:
     return Path(found.origin) if found is not None and found.origin is not None else None
 
 
-def _hash(files: "Iterator[tuple[str, Path]] | list[tuple[str, Path]]") -> str:
+def _hash(files: list[tuple[str, Path]]) -> str:
     digest = hashlib.sha256()
     for name, path in files:
         size = path.stat().st_size

@@ -178,13 +178,19 @@ def _provenance(recipe: TrainReward, rows: Sequence[Row], dropped: Mapping[str, 
     whole = yaml.safe_load(dump(recipe))
     return {
         "recipe": whole,
-        **({"ensemble": whole["ensemble"]} if recipe.ensemble is not None else {}),
+        **({"ensemble": _without_layers(whole["ensemble"])} if recipe.ensemble is not None else {}),
         "applied_coefficient": applied,
         "data": {"train": recipe.data.train, "rows": len(rows), "fingerprint": fingerprint(rows)},
         "dropped": dict(dropped),
         "versions": versions(),
         "seed": recipe.seed,
     }
+
+
+def _without_layers(ensemble: Mapping[str, Any]) -> dict[str, Any]:
+    """The ensemble's settings; how many layers are adapted says something of adapters only."""
+    unused = {"layers"} if ensemble["kind"] == "heads" else set()
+    return {name: value for name, value in ensemble.items() if name not in unused}
 
 
 def _describe(recipe: TrainReward, folder: Path, metrics: Mapping[str, float]) -> None:

@@ -30,7 +30,8 @@ class CardFacts:
         data: Where the training data come from, in words.
         data_fingerprint: Hash of the training data.
         rows: Number of training pairs, 0 where unknown.
-        members: Number of heads; several are an ensemble.
+        members: Number of members; several are an ensemble.
+        adapters: Whether the members are adapters instead of heads.
         form: How text becomes tokens, which decides the code that the card shows; a chat model's where unknown.
         text_format: Further facts about the text a score belongs to.
         metrics: Measured values by name; estimates print their interval.
@@ -52,6 +53,7 @@ class CardFacts:
     data_fingerprint: str = ""
     rows: int = 0
     members: int = 1
+    adapters: bool = False
     form: TextFormat | None = None
     text_format: Mapping[str, Cell] = field(default_factory=dict)
     metrics: Mapping[str, Cell] = field(default_factory=dict)

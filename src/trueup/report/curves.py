@@ -137,7 +137,7 @@ def drift(
     key = key_height(tuple(signals), width=width) if len(signals) > 1 else 0
     cell, body = width / columns, 150
     height = _HEAD + body + _FOOT
-    canvas = Canvas(width, key + height * math.ceil(len(names) / columns))
+    canvas = Canvas(width, key + height * max(math.ceil(len(names) / columns), 1))
     if key:
         canvas.key(tuple(signals), top=0)
     for place, name in enumerate(names):

@@ -1,6 +1,7 @@
 """The sections of a page about best-of-n: from its numbers to figures, tables and examples."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from trueup.measure.scored import Estimate
@@ -9,7 +10,7 @@ from trueup.report.audit_values import Node, cell, entries, find
 from trueup.report.curves import drift, gold_and_proxy, gold_overlay
 from trueup.report.over_optimization_values import Pool
 from trueup.report.page import Block, Column, Quote, Quotes, Section, Table
-from trueup.report.text import Cell, number
+from trueup.report.text import Cell, Missing, number
 
 _LONGEST = 1500
 _UNITS = {
@@ -146,7 +147,7 @@ def agreement(pool: Pool) -> Section | None:
 def drifts(pool: Pool) -> Section | None:
     """What changes in the chosen responses, told without gold."""
     found = {proxy: _signals(pool, proxy) for proxy in pool.proxies}
-    moving = {name for by_name in found.values() for name, values in by_name.items() if len(set(values)) > 1}
+    moving = {name for by_name in found.values() for name, values in by_name.items() if _moves(values)}
     signals = {proxy: {n: v for n, v in by_name.items() if n in moving} for proxy, by_name in found.items()}
     if not moving:
         return None
@@ -159,6 +160,12 @@ def drifts(pool: Pool) -> Section | None:
         "that leave where the reward model was trained are what over-optimisation often looks like from outside.",
     )
     return Section("What else changes?", (drawn,))
+
+
+def _moves(values: Sequence[Estimate]) -> bool:
+    """Whether a mean changes with n by more than rounding."""
+    known = [one.value for one in values if math.isfinite(one.value)]
+    return bool(known) and max(known) - min(known) > 1e-9 * max(map(abs, known))
 
 
 def _signals(pool: Pool, proxy: str) -> dict[str, list[Estimate]]:
@@ -207,6 +214,13 @@ def _better(pool: Pool, name: str) -> Cell:
     return {"best_of_n": "best-of-n", "rl": "RL"}.get(found, found) if isinstance(found, str) else found
 
 
+def _foretold(pool: Pool, name: str, method: str, key: str) -> Cell:
+    """Where a forecast sees a peak; the reason where it sees none."""
+    value = find(pool.result(name), "forecasts", method, key)
+    known = find(pool.result(name), "forecasts") is not None
+    return Missing("it foretells no peak") if value is None and known else pool.cell(name, "forecasts", method, key)
+
+
 def forecasts(pool: Pool) -> Section | None:
     """What a few labelled samples foretell."""
     if pool.gold is None:
@@ -216,9 +230,9 @@ def forecasts(pool: Pool) -> Section | None:
             name,
             pool.cell(name, "forecasts", "samples"),
             pool.cell(name, "forecasts", "threshold", "outcome"),
-            pool.cell(name, "forecasts", "threshold", "size"),
+            _foretold(pool, name, "threshold", "size"),
             pool.cell(name, "forecasts", "tilt", "outcome"),
-            pool.cell(name, "forecasts", "tilt", "peak_kl"),
+            _foretold(pool, name, "tilt", "peak_kl"),
             pool.peak(name),
         )
         for name in pool.proxies

@@ -162,7 +162,7 @@ class JudgeReward:
             cure = "change the template so that it says how to answer, or key, pattern and scale"
         return EndpointError(
             f"no score for a response in row {row}: expected {wanted} from {low:g} to {high:g}, "
-            f"the judge answered {shorten(choice.text)} twice in vain",
+            f"the judge answered {shorten(choice.text)} at the second try",
             url=url,
             cure=cure,
         )

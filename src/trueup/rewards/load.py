@@ -1,29 +1,24 @@
 """One name for any reward: a directory, a run, a hub id, a Python function, a server, or a judge."""
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from trueup.endpoints.settings import build, is_settings_file, read_address, read_settings, split_label
-from trueup.errors import CheckpointError, RecipeError
+from trueup.endpoints.settings import split_label
+from trueup.errors import CheckpointError
 from trueup.models.checkpoints import SIDE_FILE, Checkpoint, load_reward_model, read_side_file
 from trueup.models.kinds import members_of
-from trueup.models.lora_checkpoints import load_lora_members, member_folders
+from trueup.models.lora_checkpoints import KIND, load_lora_members, member_folders
 from trueup.rewards.aggregates import Aggregate, aggregate_from
 from trueup.rewards.base import Reward
 from trueup.rewards.ensemble import Standardization
 from trueup.rewards.function import import_function
-from trueup.rewards.http import HttpRewardSettings, open_http_reward
-from trueup.rewards.judge import JudgeSettings, open_judge
 from trueup.rewards.model import ModelReward
 from trueup.rewards.saved_ensemble import FILE, is_ensemble, load_ensemble, read_ensemble, standardization_from
+from trueup.rewards.servers import open_server
 
 _MODEL_FILES = ("config.json", "adapter_config.json", FILE)
-_ADDRESSES = ("http://", "https://")
-_JUDGES = tuple(f"judge:{scheme}" for scheme in _ADDRESSES)
 
 
 def load_reward(
@@ -55,13 +50,9 @@ def load_reward(
         CheckpointError: There is no such model, or it is no reward model.
     """
     label, place = split_label(name)
-    if place.startswith(_ADDRESSES):
-        return _open("http", read_address(place), label=label, place=place, progress=progress)
-    if place.startswith(_JUDGES):
-        values = read_address(place.removeprefix("judge:"))
-        return _open("judge", values, label=label, place=place, progress=progress)
-    if is_settings_file(place) and not Path(place).is_dir():
-        return _open_file(Path(place), label=label, progress=progress)
+    server = open_server(place, label=label, progress=progress)
+    if server is not None:
+        return server
     if ":" in place and not Path(place).exists():
         reward = import_function(place)
         return type(reward)(reward.function, label or reward.name)
@@ -96,7 +87,7 @@ def load_reward(
 def _share_a_trunk(source: str) -> bool:
     """Whether the members are adapters that were trained together, and are still those."""
     ensemble = read_side_file(Path(source)).get("ensemble", {})
-    if ensemble.get("kind") != "lora":
+    if ensemble.get("kind") != KIND:
         return False
     together = member_folders(source, members_of({"ensemble": ensemble}))
     return list(read_ensemble(source).members) == [str(folder) for folder in together]
@@ -113,22 +104,3 @@ def _combination(checkpoint: Checkpoint, source: str) -> tuple[Aggregate, Standa
         return aggregate_from(side.get("aggregate", {"name": "mean"})), constants
     except ValueError as error:
         raise CheckpointError(f"{Path(source) / SIDE_FILE}: {error}") from error
-
-
-def _open_file(path: Path, *, label: str, progress: bool) -> Reward:
-    """A server or judge from a file of settings; a template's file is looked for beside it."""
-    values = read_settings(path)
-    kind = values.pop("kind", None)
-    if kind not in ("http", "judge"):
-        reason = "field `kind` is missing" if kind is None else f"field `kind`: unknown {kind!r}"
-        raise RecipeError(f"{path}: {reason}; write `kind: http` or `kind: judge`")
-    template = values.get("template_file")
-    if isinstance(template, str):
-        values["template_file"] = str(path.parent / Path(template).expanduser())
-    return _open(kind, values, label=label, place=str(path), progress=progress)
-
-
-def _open(kind: str, values: Mapping[str, Any], *, label: str, place: str, progress: bool) -> Reward:
-    if kind == "judge":
-        return open_judge(build(JudgeSettings, values, place=place), name=label, progress=progress)
-    return open_http_reward(build(HttpRewardSettings, values, place=place), name=label, progress=progress)

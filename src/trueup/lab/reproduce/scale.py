@@ -25,23 +25,32 @@ class Scale:
         seeds: One independent world each: text, policy, prompts, samples, comparisons and proxies.
         setup: Pool and comparisons of a world; its policy's seeds are replaced by the world's.
         trunks: Shapes of the language models that smaller proxies begin from; the largest begins from the policy.
+        trunk_prompts: Prompts that these learn their text from.
         pairs: Amounts of comparisons; the last is the one that everything else uses.
         flip: Share of labels turned round in the noisy arms.
         proxy: How proxies are trained.
         members: Members of an ensemble.
         coefficients: Strengths of batch-wise sum-to-zero.
+        shift_prompts: Training pairs of the four-shift table.
+        shift_fit: How its models are trained.
         workers: Processes; each computes one world at a time on one thread.
         folder: Where policies, pools and scores are kept; the user's cache folder by default.
     """
 
     seeds: tuple[int, ...]
     setup: SetupPlan = field(default_factory=SetupPlan)
-    trunks: tuple[Shape, ...] = ()
-    pairs: tuple[int, ...] = (3_000,)
+    trunks: tuple[Shape, ...] = (
+        Shape(vocabulary=2600, width=32, layers=2, heads=2, positions=512),
+        Shape(vocabulary=2600, width=64, layers=2, heads=4, positions=512),
+    )
+    trunk_prompts: int = 8_000
+    pairs: tuple[int, ...] = (500, 1_500, 5_000)
     flip: float = 0.25
-    proxy: Fit = field(default_factory=lambda: Fit(learning_rate=5e-4, batch_size=32, epochs=2.0))
+    proxy: Fit = field(default_factory=lambda: Fit(learning_rate=1e-3, batch_size=32, epochs=2.0))
     members: int = 5
     coefficients: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
+    shift_prompts: int = 2_000
+    shift_fit: Fit = field(default_factory=lambda: Fit(learning_rate=1e-3, batch_size=32, epochs=3.0))
     workers: int = 1
     folder: Path | None = None
 
@@ -51,7 +60,7 @@ class Scale:
 
     def trunk(self, seed: int, shape: Shape) -> PolicyPlan:
         """The language model that a proxy of a shape begins from, in one world."""
-        return replace(self.setup.policy, world=seed, seed=seed, shape=shape)
+        return replace(self.setup.policy, world=seed, seed=seed, shape=shape, prompts=self.trunk_prompts)
 
     def proxy_plan(self, seed: int) -> ProxyPlan:
         """The ordinary proxy of a world."""
@@ -99,7 +108,7 @@ def run_world(scale: Scale, arms: Arms, seed: int) -> World:
 def _in_processes(scale: Scale, arms: Arms, *, progress: bool) -> None:
     """Fill the folder of results, one world a process at a time."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(scale.workers, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(scale.workers, mp_context=context, initializer=single_threaded) as pool:
         waiting = [pool.submit(_fill, scale, arms, seed) for seed in scale.seeds]
         for done in tqdm(as_completed(waiting), total=len(waiting), desc="worlds", disable=not progress, leave=False):
             done.result()
@@ -109,7 +118,8 @@ def _fill(scale: Scale, arms: Arms, seed: int) -> None:
     run_world(scale, arms, seed)
 
 
-def _one_thread() -> None:
+def single_threaded() -> None:
+    """For a process beside others: models of this size run slower on several threads."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
@@ -118,3 +128,28 @@ def by_arm(worlds: Sequence[World]) -> Iterator[tuple[str, list[ProxyScores]]]:
     """Scores of each arm over all worlds."""
     for name in worlds[0].proxies:
         yield name, [world.proxies[name] for world in worlds]
+
+
+def full_scale(*, seeds: int | None = None, workers: int = 1, folder: Path | None = None) -> Scale:
+    """What the published pages were made with."""
+    return Scale(seeds=tuple(range(seeds or 5)), workers=workers, folder=folder)
+
+
+def quick_scale(*, seeds: int | None = None, workers: int = 1, folder: Path | None = None) -> Scale:
+    """The whole in minutes: too small for conclusions, large enough to see every part work."""
+    small = Shape(vocabulary=1000, width=48, layers=2, heads=4, positions=512)
+    policy = PolicyPlan(
+        prompts=2_000, shape=small, fit=Fit(learning_rate=4e-3, batch_size=8, epochs=1.0, weight_decay=0.01)
+    )
+    return Scale(
+        seeds=tuple(range(seeds or 2)),
+        setup=SetupPlan(policy=policy, prompts=16, samples=128, comparisons=900, held_out=200),
+        trunks=(replace(small, width=32),),
+        trunk_prompts=1_000,
+        pairs=(200, 600),
+        members=3,
+        coefficients=(1e-2, 1e-1),
+        shift_prompts=400,
+        workers=workers,
+        folder=folder,
+    )
