@@ -54,12 +54,12 @@ def test_one_pass_equals_each_member_alone_in_peft(tmp_path, family, sharing):
     if family == "gemma2" and sharing == "mask":
         pytest.skip("soft-capped attention cannot take a boolean mask in transformers; trees covers it")
     base = save_base(tmp_path / "base", make_tokenizer(), family, num_hidden_layers=3)
-    model, tokenizer = members_on(base, layers=2)
+    model, tokenizer = members_on(base, layers=2, dtype=torch.float64)
     model.settle(sharing)
     together = model.eval()(model.layout(ROWS))
     write(tmp_path / "members", model, tokenizer)
     for number, folder in enumerate(member_folders(tmp_path / "members", MEMBERS)):
-        alone = load_reward_model(folder).model
+        alone = load_reward_model(folder, dtype=torch.float64).model
         assert isinstance(alone.pretrained, PeftModel)
         alone.settle(sharing)
         out = alone(alone.layout(ROWS))
@@ -71,16 +71,18 @@ def test_one_pass_equals_each_member_alone_in_peft(tmp_path, family, sharing):
 @pytest.mark.parametrize("sharing", ["trees", "separate"])
 def test_gradients_are_those_of_each_member_s_own_loss(tmp_path, base, sharing):
     """The loss is the mean over members; each one's gradient is nevertheless its own, undivided."""
-    model, tokenizer = members_on(base, layers=2)
+    model, tokenizer = members_on(base, layers=2, dtype=torch.float64)
     model.settle(sharing)
     model.train()(model.layout(ROWS)).members.square().mean(1).mean().backward()
     gradients = {name: p.grad for name, p in model.core.named_parameters() if p.requires_grad}
     assert all(".up" in name or ".down" in name or name == "score.weight" for name in gradients)
     write(tmp_path, model, tokenizer)
     for number, folder in enumerate(member_folders(tmp_path, MEMBERS)):
-        core = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
+        core = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float64)
         core.resize_token_embeddings(len(load_tokenizer(folder)), mean_resizing=False)
-        alone = RewardModel(PeftModel.from_pretrained(core, folder, is_trainable=True), sharing=sharing).train()
+        alone = RewardModel(
+            PeftModel.from_pretrained(core, folder, is_trainable=True, autocast_adapter_dtype=False), sharing=sharing
+        ).train()
         alone(alone.layout(ROWS)).reward.square().mean().backward()
         found = {
             name.replace("lora_A.default.weight", "down")

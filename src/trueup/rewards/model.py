@@ -21,7 +21,7 @@ from trueup.rewards.ensemble import Standardization
 
 logger = logging.getLogger(__name__)
 
-# Responses to one prompt that a CPU computes together; with more, activations leave its cache and it takes twice as long.
+# Responses to one prompt that a CPU computes together; with more, activations leave its cache: twice the time.
 _MOST_ON_CPU, _MOST = 64, 1024
 
 
