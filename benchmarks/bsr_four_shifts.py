@@ -3,7 +3,8 @@
     python benchmarks/bsr_four_shifts.py [--quick] [--json FILE] [--cache DIR] [--workers 1|2] [--page FILE]
 
 Trains and tests some hundreds of small reward models; `--cache` keeps each result, so that a stopped run goes on.
-The full run writes `docs/evidence/bsr.md` and its figures; `--quick` writes a page only where `--page` says so.
+The full run writes `docs/evidence/bsr-real-data.md` and its figures; `--quick` writes a page only where `--page`
+says so.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import four_shifts_work as workers
 import harness
 from four_shifts_plan import METHODS, Plan, make_plan
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "evidence" / "bsr.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "evidence" / "bsr-real-data.md"
 
 
 def arguments() -> argparse.Namespace:

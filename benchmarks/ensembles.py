@@ -48,7 +48,7 @@ def worker(request: dict) -> dict:
         train_dataset=trees,
         tokenizer=loaded.tokenizer,
         form=TextFormat(kind="chat", special_tokens=True, append_eos=True),
-        token_budget=16_384,
+        token_budget=int(__import__("os").environ.get("TB","16384")),
         callbacks=[clock.callback],
     )
     trainer.train()

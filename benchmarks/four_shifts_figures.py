@@ -1,4 +1,4 @@
-"""Figures of `docs/evidence/bsr.md`."""
+"""Figures of `docs/evidence/bsr-real-data.md`."""
 
 import re
 from collections.abc import Mapping
@@ -32,8 +32,8 @@ def write_figures(evidence: Evidence, folder: Path) -> dict[str, str]:
         drawings["map"] = condition_map(evidence)
     folder.mkdir(parents=True, exist_ok=True)
     for name, drawing in drawings.items():
-        (folder / f"bsr-{name}.svg").write_text(stand_alone(drawing), encoding="utf-8")
-    return {name: f"bsr-{name}.svg" for name in drawings}
+        (folder / f"bsr-real-data-{name}.svg").write_text(stand_alone(drawing), encoding="utf-8")
+    return {name: f"bsr-real-data-{name}.svg" for name in drawings}
 
 
 def stand_alone(svg: str) -> str:

@@ -1,4 +1,4 @@
-"""The page `docs/evidence/bsr.md`, put together from the results of `bsr_four_shifts.py`."""
+"""The page `docs/evidence/bsr-real-data.md`, put together from the results of `bsr_four_shifts.py`."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Tables of the page `docs/evidence/bsr.md`."""
+"""Tables of the page `docs/evidence/bsr-real-data.md`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

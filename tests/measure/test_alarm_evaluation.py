@@ -7,7 +7,8 @@ import pytest
 from measure.alarm_simulations import drawn_run, planted_runs
 from trueup.errors import DataError
 from trueup.measure.alarm_evaluation import evaluate_alarms
-from trueup.measure.alarm_labels import Run
+from trueup.measure.alarm_labels import Run, gold_has_fallen
+from trueup.measure.alarm_metrics import auroc_difference
 from trueup.measure.alarm_model import AlarmModel
 from trueup.measure.alarms import Alarm, fit_alarm
 from trueup.measure.bootstrap import Resampling
@@ -65,6 +66,19 @@ def test_its_numbers_are_those_of_the_points(table):
     labels = np.concatenate([run.gold_by_prompt.mean(axis=0)[1:] < 0.3 * np.arange(1, 12) - 0.1 for run in runs])
     kl = np.concatenate([run.signals.values["kl"][1:] for run in runs])
     assert by_name(table)["kl"].auroc.value == pytest.approx(share_of_pairs(kl[labels], kl[~labels]))
+
+
+def test_differences_from_kl_hold_together(table):
+    runs, clue = drawn_runs(1, 20), fit_alarm(drawn_runs(0, 20)).only("clue")
+    labels = np.concatenate([gold_has_fallen(run.gold_by_prompt).state[1:] for run in runs])
+    scores = tuple(
+        np.concatenate([values[1:] for values in each])
+        for each in ([clue.probability(r.signals) for r in runs], [r.signals.values["kl"] for r in runs])
+    )
+    unit = np.repeat(np.unique([run.group for run in runs], return_inverse=True)[1], 11)
+    # three alarms beside KL
+    expected = auroc_difference(scores, labels, unit, resampling=replace(FEW, level=1 - 0.05 / 3))
+    assert by_name(table)["clue"].over_kl == expected
 
 
 def test_where_gold_follows_kl_alone_the_answer_is_no():

@@ -53,6 +53,16 @@ def test_a_slight_fall_in_noise_cannot_be_told():
     assert states.count(-1) > 15
 
 
+def test_halves_that_disagree_cannot_tell():
+    # the even prompts fall and the odd ones rise a little: across halves there is no fall, over all of them there is
+    gold = np.tile([[0, 1, 0.5], [0, 1, 1.05]], (20, 1))
+    labels = gold_has_fallen(gold)
+    assert labels.fall[-1] == pytest.approx(-0.025)
+    assert labels.state.tolist() == [0, 0, -1]
+    assert labels.ambiguous == 1
+    assert labels.told.tolist() == [1]
+
+
 def test_flat_gold_is_called_fallen_about_as_often_as_stated():
     found = [
         gold_has_fallen(np.random.default_rng(seed).standard_normal((100, 8))).state[1:] == 1 for seed in range(400)

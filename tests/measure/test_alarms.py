@@ -198,6 +198,22 @@ def test_whole_groups_are_kept_out_of_training():
     assert by_run < 0.5 < by_group
 
 
+def test_a_run_with_twice_as_many_sizes_weighs_no_more():
+    runs = drawn_runs(12, 6)
+    places = np.r_[0, np.repeat(np.arange(1, 12), 2)]
+    dense = [
+        replace(
+            run,
+            signals=Signals(np.arange(23), {"kl": 0.1 * np.arange(23), "clue": run.signals.values["clue"][places]}),
+            gold_by_prompt=run.gold_by_prompt[:, places],
+        )
+        for run in runs[:5]
+    ]
+    plain, mixed = (fit_alarm([*some, *runs[5:]], signals=("clue",)).models[0] for some in (runs[:5], dense))
+    assert mixed.weights == pytest.approx(plain.weights)
+    assert (mixed.bias, mixed.threshold) == pytest.approx((plain.bias, plain.threshold))
+
+
 def test_with_one_group_each_run_is_kept_out():
     runs = drawn_runs(9, 1, per_group=8)
     assert fit_alarm(runs, signals=("clue",)).models[0].weights[0] > 0
