@@ -48,7 +48,7 @@ def lora_trainer(folder, base, *, bootstrap=False, **changes):
         train_dataset=ROWS,
         tokenizer=TOKENIZER,
         form=FORM,
-        token_budget=300,
+        token_budget=900,  # a third of it for each member
         bootstrap=Bootstrap(seed=5, members=MEMBERS) if bootstrap else None,
     )
 

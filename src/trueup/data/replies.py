@@ -8,6 +8,7 @@ itself too. Training, log-probabilities and sampling thus agree on every token.
 from collections.abc import Sequence
 from dataclasses import replace
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from trueup.data.rows import Message, Prompt, Row
@@ -29,7 +30,14 @@ def render_prompt(prompt: Prompt, *, tokenizer: PreTrainedTokenizerBase, form: T
         return whole[: -len(_PROBE)]
     turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
     messages = [turn._asdict() for turn in turns]
-    asked = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    try:
+        asked = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    except TemplateError as error:
+        roles = ", ".join(turn.role for turn in turns)
+        raise DataError(
+            f"the chat template refuses to open a reply to turns of {roles} ({error})",
+            cure="change these turns, or give the tokenizer a template that takes them",
+        ) from error
     if whole.startswith(asked):
         return asked
     raise RecipeError(
@@ -63,8 +71,8 @@ def _prompt_ids(texts: Sequence[str], *, tokenizer: PreTrainedTokenizerBase, for
         return []
     ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=form.special_tokens, verbose=False)["input_ids"]
     end = tokenizer.eos_token_id
-    # Some tokenizers end every text; a prompt goes on.
-    ids = [one[:-1] if form.special_tokens and one[-1:] == [end] and len(one) > 1 else one for one in ids]
+    if form.special_tokens and not form.append_eos:  # some tokenizers end every text; a prompt goes on
+        ids = [one[:-1] if one[-1:] == [end] and len(one) > 1 else one for one in ids]
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else end
     return [one or [start] for one in ids]  # the first token of a reply needs something before it
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from transformers import TrainerCallback
 
 from trueup.data.rows import Row, prompt_text
-from trueup.files import cache_folder, move_into_place, remove_leftovers, write_text
+from trueup.files import PARTIAL, cache_folder, move_into_place, write_text
 from trueup.lab.fitting import Fit, fit_policy
 from trueup.lab.scale_models import Shape, write_scale_model
 from trueup.lab.world import CORE_FAMILIES, TRAINING_WRITERS, World
@@ -87,18 +88,16 @@ def build_policy(plan: PolicyPlan, *, folder: Path | None = None, callbacks: Seq
         return target
     home.mkdir(parents=True, exist_ok=True)
     rows = plan.rows()
-    temporary = home / f".partial-{plan.key}"
-    base = temporary / "base"
-    texts = (f"{prompt_text(row.prompt)}\n{one.text}" for row in rows[:4000] for one in row.responses)
-    write_scale_model(base, texts, shape=plan.shape)
-    made = fit_policy(rows, base, fit=plan.fit, seed=plan.seed, from_scratch=True, callbacks=callbacks)
-    save_policy(
-        temporary / "done", made.model, tokenizer=made.tokenizer, form=made.form, provenance={"plan": asdict(plan)}
-    )
-    quality = measure_quality(load_scale_policy(temporary / "done"), plan)
-    write_text(temporary / "done" / "quality.json", json.dumps(quality, indent=2) + "\n")
-    move_into_place(temporary / "done", target)
-    remove_leftovers(home)
+    # A name of its own: other processes may be building other policies here, or the same one.
+    with tempfile.TemporaryDirectory(dir=home, prefix=f"{PARTIAL}-", ignore_cleanup_errors=True) as temporary:
+        base, done = Path(temporary) / "base", Path(temporary) / "done"
+        texts = (f"{prompt_text(row.prompt)}\n{one.text}" for row in rows[:4000] for one in row.responses)
+        write_scale_model(base, texts, shape=plan.shape)
+        made = fit_policy(rows, base, fit=plan.fit, seed=plan.seed, from_scratch=True, callbacks=callbacks)
+        save_policy(done, made.model, tokenizer=made.tokenizer, form=made.form, provenance={"plan": asdict(plan)})
+        quality = measure_quality(load_scale_policy(done), plan)
+        write_text(done / "quality.json", json.dumps(quality, indent=2) + "\n")
+        move_into_place(done, target)
     return target
 
 

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -76,6 +77,6 @@ def _read(path: Path) -> ProxyScores | None:
             accuracy=float(values["accuracy"]),
             parameters=int(values["parameters"]),
         )
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, IndexError, BadZipFile):
         logger.warning("%s: damaged, and made again", path)
         return None

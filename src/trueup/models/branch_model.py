@@ -32,6 +32,9 @@ class BranchModel(nn.Module):
     reads_last_only = False
     """Whether nothing but each branch's last token is read, so that the last layer may be computed only there."""
 
+    copies = 1
+    """How often the upper layers compute each token slot, which is then what budgets count."""
+
     def __init__(
         self, pretrained: PreTrainedModel | PeftModel, *, causal: bool, sharing: Sharing | None = None
     ) -> None:

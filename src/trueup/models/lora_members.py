@@ -85,7 +85,7 @@ class LoraEnsemble(RewardModel):
         sharing: Sharing | None = None,
     ) -> None:
         super().__init__(pretrained, sharing=sharing, members=members)
-        self.layers, self.lora = layers, lora
+        self.layers, self.lora, self.copies = layers, lora, members
 
     def adapted(self) -> dict[str, MemberLinear]:
         """The adapted layers by their name in the transformers model."""

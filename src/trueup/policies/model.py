@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from trueup.data.replies import encode_prompts, render_reply
 from trueup.data.rows import Prompt
@@ -58,12 +59,14 @@ class ModelPolicy:
     def _groups(self, asked: Sequence[Sequence[int]], count: int) -> Iterator[tuple[list[int], int]]:
         """Prompts to be answered together, of like length, and how many replies of each at a time."""
         room = self.sampling.max_new_tokens
-        at_once = max(min(count, self.token_budget // room), 1)
-        together = max(self.token_budget // (room * at_once), 1)
-        order = sorted(range(len(asked)), key=lambda i: (len(asked[i]), i))
-        for start in range(0, len(order), together):
+        left = sorted(range(len(asked)), key=lambda i: (-len(asked[i]), i))
+        while left:
+            longest = len(asked[left[0]])
+            at_once = max(min(count, (self.token_budget - longest) // room), 1)
+            together = max(self.token_budget // (longest + room * at_once), 1)
+            group, left = left[:together], left[together:]
             for done in range(0, count, at_once):
-                yield order[start : start + together], min(at_once, count - done)
+                yield group, min(at_once, count - done)
 
     def _draw(self, asked: Sequence[Sequence[int]], count: int, *, seed: int, first: int) -> list[list[Reply]]:
         model = self.checkpoint.model
@@ -73,15 +76,12 @@ class ModelPolicy:
         return how(model, asked, count, sampling=self.sampling, seed=seed, first=first)
 
     def _samples(self, prompt: Prompt, replies: Sequence[Reply]) -> list[Sample]:
-        known = self.checkpoint
-        tokenizer, form = known.tokenizer, known.form
-        ends = {tokenizer.eos_token_id}
-        lead = _lead(prompt, self.checkpoint)
-        bodies = [[i for i in reply.ids if i not in ends] for reply in replies]
-        texts = tokenizer.batch_decode(bodies, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        lead, tail = _around_reply(prompt, self.checkpoint)
+        bodies = [reply.ids[:-1] if reply.finished else reply.ids for reply in replies]
+        texts = [text.removeprefix(lead) for text in _decode(bodies, self.checkpoint.tokenizer)]
         return [
             Sample(
-                text=text.removeprefix(lead) if form.kind == "chat" else text,
+                text=text.removesuffix(tail) if reply.finished else text,
                 tokens=len(reply.ids),
                 finished=reply.finished,
                 logprob=reply.logprob,
@@ -90,10 +90,20 @@ class ModelPolicy:
         ]
 
 
-def _lead(prompt: Prompt, known: PolicyCheckpoint) -> str:
-    """What the template writes between the opening of the reply's turn and the reply, such as a space."""
+def _around_reply(prompt: Prompt, known: PolicyCheckpoint) -> tuple[str, str]:
+    """What the template writes before and after a reply in its turn, such as a space and a line break."""
     reply = render_reply(prompt, "violet", tokenizer=known.tokenizer, form=known.form)
-    return reply.partition("violet")[0]
+    before, _, after = reply.partition("violet")
+    ids = known.tokenizer([before, after], add_special_tokens=False)["input_ids"]
+    lead, tail = _decode(ids, known.tokenizer)
+    return lead, tail
+
+
+def _decode(ids: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    texts: list[str] = tokenizer.batch_decode(
+        [list(one) for one in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return texts
 
 
 def load_model_policy(

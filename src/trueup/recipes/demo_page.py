@@ -1,4 +1,4 @@
-"""The demo's page: what the world is, how training went, and then the audit."""
+"""The demo's page: the world, its policy, the proxies, what optimisation does, and the audit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -6,31 +6,45 @@ from pathlib import Path
 from typing import Any
 
 from trueup.data.rows import Row, prompt_text
+from trueup.report.over_optimization import over_optimization_page
 from trueup.report.page import Column, Page, Quote, Quotes, Section, Table
 from trueup.report.reward_audit import audit_page
 from trueup.report.training import read_log, training_section
 
 _MEANING = {
-    "train": "what both models learn from: one labelled pair a prompt",
-    "in_domain": "the same prompts and writers, other answers",
-    "prompt_disjoint": "families of prompts that training has not seen",
-    "response_disjoint": "writers that training has not seen",
+    "train": "what the proxies learn from: gold's choice between two samples",
+    "in_domain": "the same prompts, other samples of the policy",
+    "prompt_disjoint": "the policy's samples for families of prompts that training has not seen",
+    "response_disjoint": "training prompts, answered by writers that training has not seen",
     "mutual_disjoint": "neither the prompts nor the writers were seen",
 }
 
 
-def demo_page(audit: Mapping[str, Any], splits: Mapping[str, Sequence[Row]], *, runs: Mapping[str, Path]) -> Page:
-    """The audit's page with the story in front of it."""
-    page = audit_page(audit)
-    story = (_world_section(splits), training_section({name: read_log(path) for name, path in runs.items()}))
+def demo_page(
+    optimized: Mapping[str, Any],
+    audit: Mapping[str, Any],
+    splits: Mapping[str, Sequence[Row]],
+    *,
+    quality: Mapping[str, Any],
+    runs: Mapping[str, Path],
+) -> Page:
+    """The story from top to bottom: first what was made, then what optimisation did to gold, then the audit."""
+    page, audited = over_optimization_page(optimized), audit_page(audit)
+    made = (
+        _world_section(splits),
+        _policy_section(splits, quality),
+        training_section({name: read_log(path) for name, path in runs.items()}),
+    )
     return replace(
         page,
-        title="Two reward models in a small language world",
+        title="What happens when a policy is optimised against a reward model",
         lead=(
-            "Both learned from the same labelled pairs; one of them (BSR) is also held to rewards that sum to zero "
-            "over each batch. Gold is a program that checks facts, so what is right is known for every answer."
+            "A small language model learned the language of a small world. Gold, a program that checks facts, compared "
+            "pairs of its samples; three reward models learned from these comparisons: plain Bradley-Terry (BT), the "
+            "same with rewards that sum to zero over each batch (BSR), and five heads on one trunk (ensemble). Then "
+            "best-of-n optimised the policy against each, and gold, which no proxy saw, says what came of it."
         ),
-        sections=(*story, *page.sections),
+        sections=(*made, *page.sections, *audited.sections),
     )
 
 
@@ -51,5 +65,25 @@ def _world_section(splits: Mapping[str, Sequence[Row]]) -> Section:
             "right, complete, to the point, concise and free of repetition.",
             Quotes(tuple(quotes)),
             Table(columns=columns, rows=sizes, caption="The five splits"),
+        ),
+    )
+
+
+def _policy_section(splits: Mapping[str, Sequence[Row]], quality: Mapping[str, Any]) -> Section:
+    pairs = splits["train"][:3]
+    quotes = []
+    for row in pairs:
+        quotes.append(Quote("prompt", prompt_text(row.prompt)))
+        better_first = sorted(row.responses, key=lambda response: not response.label)
+        for label, one in zip(("gold prefers", "to this"), better_first, strict=True):
+            quotes.append(Quote(label, one.text, f"gold {one.score:+.2f}"))
+    return Section(
+        "What does the policy say?",
+        (
+            f"The policy has {quality['parameters']:,} parameters and learned from the writers' answers alone. "
+            f"{quality['grammatical_sentences']:.0%} of its sentences are grammatical and {quality['ended']:.0%} of "
+            f"its answers end themselves; their mean gold is {quality['gold_mean']:.2f}, where 0 is the mean of the "
+            "writers it learned from. These are pairs that the proxies learn from:",
+            Quotes(tuple(quotes)),
         ),
     )

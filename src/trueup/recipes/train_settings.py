@@ -24,7 +24,7 @@ class EnsembleRecipe(Recipe):
         kind: `heads`: each member is a head, and they train the trunk (or its adapter) together. `lora`: each is an
             adapter of the top layers with its head, as `lora` describes it, and nothing is shared but frozen weights.
         layers: Number of layers that members of kind `lora` adapt, counted from the top; below them the trunk is
-            computed once for all, without gradient.
+            computed once for all, without gradient. Above, `token_budget` counts a token once for each member.
         bootstrap: Give each member its own resample of the rows; else they differ by their initial weights alone.
         aggregate: How members become one reward when the model scores.
     """

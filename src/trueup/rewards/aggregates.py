@@ -37,7 +37,7 @@ class Mean:
 class WorstCase:
     """`min_i R_i` (WCO).
 
-    **Source**: Coste et al., "Reward Model Ensembles Help Mitigate Overoptimization" (arXiv 2310.02743), eq. 3.
+    **Source**: Coste et al., "Reward Model Ensembles Help Mitigate Overoptimization" (arXiv 2310.02743), WCO.
 
     >>> WorstCase()(np.array([[1.0], [2.0], [6.0]])).item()
     1.0
@@ -54,7 +54,7 @@ class UncertaintyWeighted:
 
     Not monotone: raising a member that exceeds the mean by more than 1 / (2 coefficient) lowers the aggregate.
 
-    **Source**: Coste et al., "Reward Model Ensembles Help Mitigate Overoptimization" (arXiv 2310.02743), eq. 4.
+    **Source**: Coste et al., "Reward Model Ensembles Help Mitigate Overoptimization" (arXiv 2310.02743), UWO.
     **Deviations**: none; the variance is the population's (1/k), as in the paper and its best-of-n code. Its PPO code
     divides by k - 1.
     **Limits**: the mean at `coefficient = 0`, or where all members agree.

@@ -120,10 +120,11 @@ class ModelReward:
 
     def _parts(self, rows: Sequence[BranchRow], order: Sequence[int]) -> Iterator[tuple[int, ...]]:
         """Micro-batches of rows of like length, made chunk by chunk so that planning stays linear."""
+        model = self.checkpoint.model
         with tqdm(total=len(rows), desc=f"score with {self.name}", disable=not self.progress, leave=False) as bar:
             for start in range(0, len(order), 256):
                 chunk = order[start : start + 256]
-                budget, sharing = self.token_budget, self.checkpoint.model.sharing
+                budget, sharing = max(self.token_budget // model.copies, 1), model.sharing
                 for part in cut([rows[i] for i in chunk], budget=budget, sharing=sharing):
                     yield tuple(chunk[i] for i in part)
                     bar.update(len(part))

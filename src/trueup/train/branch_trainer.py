@@ -142,9 +142,12 @@ class BranchTrainer(SavingTrainer, Generic[Out]):
 
     def _plan(self, rows: Sequence[BranchRow]) -> tuple[Step, list[Part]]:
         """The whole step's counts and this device's parts; every device knows all rows, so nothing is exchanged."""
-        devices, way, budget = self.devices, self.unwrapped.sharing, self.token_budget
-        if self.args.device.type == "cpu" and not any(isinstance(term, Coupled) for term in self.terms):
-            # Activations that fit the cache are computed faster; coupled losses would pay with an extra pass.
+        devices, way, copies = self.devices, self.unwrapped.sharing, self.unwrapped.copies
+        budget = max(self.token_budget // copies, 1)
+        coupled = any(isinstance(term, Coupled) for term in self.terms)
+        if self.args.device.type == "cpu" and (not coupled or copies > 1):
+            # Activations that fit the cache are computed faster; coupled losses pay with an extra pass, which only
+            # the far larger activations of several copies are worth.
             budget = min(budget, _CACHE_SLOTS)
         parts = share_out(rows, devices=devices.world, budget=budget, sharing=way)
         return Step.count(rows), parts[devices.rank]
