@@ -110,7 +110,7 @@ def test_each_template_is_split_where_it_opens_the_reply():
         "no generation prompt": ("France?<|eot_id|>", "<|role|>assistant: Paris.<|eot_id|>"),
         "built-in": ("\nAssistant:", " Paris.\n</s>"),
         "built-in with BOS": ("\nAssistant:", " Paris.\n</s>"),
-        "ours": ("\nassistant:", " Paris.<|end|>"),
+        "ours": ("assistant:", " Paris.<|end|>"),
     }
     assert expected.keys() == MAKERS.keys()
     for name, (opening, reply) in expected.items():

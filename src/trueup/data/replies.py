@@ -91,6 +91,8 @@ def encode_replies(
     Raises:
         DataError: A row cannot be rendered; it is named.
     """
+    if not rows:
+        return []
     whole = replace(form, append_eos=False, max_length=None)
     asked: list[str] = []
     replies: list[list[str]] = []
@@ -107,7 +109,7 @@ def encode_replies(
     joint = [prompt + text for prompt, texts in zip(asked, replies, strict=True) for text in texts]
     flat = [text for texts in replies for text in texts]
     together = iter(encode([text or " " for text in joint], tokenizer=tokenizer, form=whole, truncate=False))
-    alone = iter(tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"] if flat else [])
+    alone = iter(tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"])
     result = []
     for prompt, texts in zip(prompts, replies, strict=True):
         branches = [_ended(_reply_ids(prompt, next(together), next(alone)), tokenizer) for _ in texts]

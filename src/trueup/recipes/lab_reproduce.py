@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trueup.errors import RecipeError
 from trueup.files import check_output
+from trueup.lab.reproduce.alarms import alarms
 from trueup.lab.reproduce.bsr import bsr
 from trueup.lab.reproduce.rm_ensembles import rm_ensembles
 from trueup.lab.reproduce.scale import Scale, full_scale, quick_scale
@@ -18,6 +19,7 @@ EXPERIMENTS: dict[str, Callable[..., Evidence]] = {
     "scaling-laws": scaling_laws,
     "rm-ensembles": rm_ensembles,
     "bsr": bsr,
+    "alarms": alarms,
 }
 
 
@@ -26,7 +28,7 @@ class LabReproduce(Recipe):
     """Run a paper's claims again and write a page of evidence.
 
     Args:
-        names: Which: scaling-laws, rm-ensembles, bsr.
+        names: Which: scaling-laws, rm-ensembles, bsr, alarms.
         quick: A much smaller run that takes minutes, to see the whole.
         seeds: Number of independent worlds; 5 by default, 2 with quick.
         workers: Processes; each computes one world at a time. All cores by default.
