@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
 
@@ -76,6 +76,7 @@ prompts = st.one_of(
 
 
 @pytest.mark.parametrize("name", MAKERS)
+@settings(max_examples=30)
 @given(prompt=prompts, texts=st.lists(words, min_size=1, max_size=3, unique=True))
 def test_prompt_and_reply_are_the_tokens_of_the_rendered_chat(name, prompt, texts):
     tokenizer, form = known(name)
@@ -91,6 +92,7 @@ def test_prompt_and_reply_are_the_tokens_of_the_rendered_chat(name, prompt, text
 
 
 @pytest.mark.parametrize("name", PLAIN)
+@settings(max_examples=30)
 @given(prompt=words, text=words)
 def test_prompt_and_reply_are_the_tokens_of_plain_text(name, prompt, text):
     """Of prompts that end with a mark and replies that begin with a space, which no tokenizer here merges."""
@@ -191,6 +193,7 @@ def test_an_end_within_a_reply_is_not_where_it_is_cut():
 
 
 @pytest.mark.parametrize("name", ["BOS", "built-in", "ours"])
+@settings(max_examples=50)
 @given(limit=st.integers(2, 60), prompt=words, texts=st.lists(words, min_size=1, max_size=3))
 def test_prompts_are_cut_on_the_left_and_replies_on_the_right(name, limit, prompt, texts):
     whole, branches = encoded(prompt, *texts, name=name)

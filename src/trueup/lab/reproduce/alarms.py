@@ -81,7 +81,7 @@ def learn(scale: Scale, worlds: Sequence[World]) -> tuple[Alarm, AlarmTable]:
 def alarms(scale: Scale, *, command: str, progress: bool = False) -> Evidence:
     """Run the worlds, learn the alarm, and write down how it does on worlds that it has not seen."""
     worlds = run_worlds(scale, arms, progress=progress)
-    alarm, table = learn(scale, worlds)
+    _, table = learn(scale, worlds)
     by_name = {one.name: one for one in table.scores}
     learned = by_name[LEARNED]
     tuning = tuning_seeds(scale)
@@ -92,8 +92,8 @@ def alarms(scale: Scale, *, command: str, progress: bool = False) -> Evidence:
             "A practitioner sees the proxy, KL, hidden norms, lengths, repetition and, with an ensemble, how members "
             "disagree, but not gold. A logistic model of these signals learned from worlds whose gold is known, and is "
             "judged here on other worlds: other text, policies, prompts, comparisons and proxies. Gold has fallen "
-            "where it is below its best earlier value by more than noise. Thresholds were set on the tuning worlds so that a "
-            f"warning before gold has fallen comes in at most {_FALSE_ALARM_RATE:.0%} of the runs."
+            "where it is below its best earlier value by more than noise. Thresholds were set on the tuning worlds so "
+            f"that a warning before gold has fallen comes in at most {_FALSE_ALARM_RATE:.0%} of the runs."
         ),
         finding=table.verdict,
         claims=[

@@ -24,6 +24,7 @@ class Scale:
     Args:
         seeds: One independent world each: text, policy, prompts, samples, comparisons and proxies.
         setup: Pool and comparisons of a world; its policy's seeds are replaced by the world's.
+        deep: Fewer prompts with many more samples, for the forecast of large n; None for none.
         trunks: Shapes of the language models that smaller proxies begin from; the largest begins from the policy.
         trunk_prompts: Prompts that these learn their text from.
         pairs: Amounts of comparisons; the last is the one that everything else uses.
@@ -39,6 +40,7 @@ class Scale:
 
     seeds: tuple[int, ...]
     setup: SetupPlan = field(default_factory=SetupPlan)
+    deep: SetupPlan | None = field(default_factory=lambda: SetupPlan(prompts=16, samples=4_096))
     trunks: tuple[Shape, ...] = (
         Shape(vocabulary=2600, width=32, layers=2, heads=2, positions=512),
         Shape(vocabulary=2600, width=64, layers=2, heads=4, positions=512),
@@ -65,6 +67,10 @@ class Scale:
     def proxy_plan(self, seed: int) -> ProxyPlan:
         """The ordinary proxy of a world."""
         return ProxyPlan(pairs=self.pairs[-1], fit=self.proxy, seed=seed)
+
+    def with_deep_pool(self) -> "Scale":
+        """The same worlds with the deep pool in the place of the wide one."""
+        return replace(self, setup=replace(self.deep or self.setup, policy=self.setup.policy), deep=None)
 
 
 Arms = Callable[[Scale, int], dict[str, ProxyRun]]
@@ -144,6 +150,7 @@ def quick_scale(*, seeds: int | None = None, workers: int = 1, folder: Path | No
     return Scale(
         seeds=tuple(range(seeds or 2)),
         setup=SetupPlan(policy=policy, prompts=16, samples=128, comparisons=900, held_out=200),
+        deep=SetupPlan(policy=policy, prompts=8, samples=512, comparisons=900, held_out=200),
         trunks=(replace(small, width=32),),
         trunk_prompts=1_000,
         pairs=(200, 600),

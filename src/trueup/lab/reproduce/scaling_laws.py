@@ -35,6 +35,11 @@ def arms(scale: Scale, seed: int) -> dict[str, ProxyRun]:
     return found
 
 
+def deep_arms(scale: Scale, seed: int) -> dict[str, ProxyRun]:
+    """The policy's size with all comparisons, for the deep pool."""
+    return {pairs_name(scale.pairs[-1]): ProxyRun(plan=scale.proxy_plan(seed))}
+
+
 def size_name(width: int) -> str:
     """Arm of a smaller proxy."""
     return f"width {width}"
@@ -52,11 +57,12 @@ def scaling_laws(scale: Scale, *, command: str, progress: bool = False) -> Evide
     fits = {name: fit_curves(a.d, a.gold, form="best_of_n", resampling=RESAMPLING, groups=a.world)
             for name, a in found.items()}  # fmt: skip
     main = pairs_name(scale.pairs[-1])
+    deep = gather(run_worlds(scale.with_deep_pool(), deep_arms, progress=progress), main) if scale.deep else None
     by_size = [*(size_name(shape.width) for shape in scale.trunks), main]
     by_data = [pairs_name(pairs) for pairs in scale.pairs]
     claims = [
         *_rises_and_falls(found[main], fits[main], pairs=scale.pairs[-1]),
-        _forecast(found[main]),
+        _forecast(deep or found[main]),
         *(_size_claims(worlds, found, by_size) if len(by_size) > 1 else ()),
         *(_data_claims(found, by_data, scale.pairs) if len(by_data) > 1 else ()),
         _noise_claim(found[main], found["noisy"], flip=scale.flip),
@@ -202,6 +208,9 @@ def _settings(scale: Scale, worlds: Sequence[World]) -> dict[str, str]:
     return {
         "policy": f"Llama-shaped, {quality}",
         "pool": f"{setup.prompts} prompts with {setup.samples} samples each, temperature 1",
+        "deep pool, for the forecast": f"{scale.deep.prompts} of these prompts with {scale.deep.samples} samples each"
+        if scale.deep
+        else "none",
         "comparisons": f"two samples each; gold's choice, ties left out; {setup.held_out} held out",
         "proxies": f"begin from a language model of the world's text; AdamW {scale.proxy.learning_rate:g}, "
         f"{scale.proxy.batch_size} pairs a step, {scale.proxy.epochs:g} epochs",
