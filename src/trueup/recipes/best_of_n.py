@@ -26,6 +26,7 @@ from trueup.policies.pool_drawing import draw_pool
 from trueup.recipes.audit_reward import DTYPES
 from trueup.recipes.best_of_n_examples import add_examples
 from trueup.recipes.best_of_n_settings import DEFAULT_SAMPLES, BestOfN
+from trueup.recipes.best_of_n_warnings import add_warnings
 from trueup.recipes.config import dump
 from trueup.recipes.places import fingerprint_of
 from trueup.recipes.provenance import versions
@@ -112,7 +113,7 @@ def measure_pool(
         resampling: How intervals are made.
         created_by: Provenance that the mapping shall hold.
     """
-    return over_optimization(
+    result = over_optimization(
         [PoolScores(name=name, reward=pool.score(name), signals=_own_signals(pool, name)) for name in proxies],
         None if gold is None else PoolScores(name=gold, reward=pool.score(gold)),
         signals=_signals(pool),
@@ -120,6 +121,8 @@ def measure_pool(
         resampling=resampling,
         created_by=created_by,
     )
+    add_warnings(result, pool)
+    return result
 
 
 def _signals(pool: Pool) -> dict[str, np.ndarray]:

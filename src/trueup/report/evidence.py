@@ -72,6 +72,7 @@ class Evidence:
         settings: What was run, by name.
         sections: Headings and their Markdown.
         figures: SVG text by file name; each name begins with `name`. Those that no section shows come last.
+        files: Text of further files that the page speaks of, by name.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Evidence:
     settings: Mapping[str, str]
     sections: Sequence[tuple[str, str]] = ()
     figures: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -140,8 +142,8 @@ def write_evidence(evidence: Evidence, folder: str | Path) -> Path:
     """
     page = f"{evidence.name}.md"
     with written_together(Path(folder)) as temporary:
-        for name, svg in evidence.figures.items():
-            write_text(temporary / name, svg)
+        for name, text in {**evidence.figures, **evidence.files}.items():
+            write_text(temporary / name, text)
         write_text(temporary / page, evidence_markdown(evidence))
     return Path(folder) / page
 

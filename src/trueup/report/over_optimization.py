@@ -26,7 +26,15 @@ def over_optimization_page(measured: Mapping[str, object]) -> Page:
         raise ValueError(f"a mapping of schema {SCHEMA} is needed, got {measured.get('schema')!r}")
     pool = Pool(measured)
     facts, recipe = provenance(measured.get("created_by"), measured.get("intervals"))
-    made = (sections.curves, sections.examples, sections.agreement, sections.drifts, sections.laws, sections.forecasts)
+    made = (
+        sections.curves,
+        sections.examples,
+        sections.agreement,
+        sections.drifts,
+        sections.warnings,
+        sections.laws,
+        sections.forecasts,
+    )
     return Page(
         title=_title(pool),
         lead=_lead(pool),

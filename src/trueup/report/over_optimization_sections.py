@@ -162,6 +162,38 @@ def drifts(pool: Pool) -> Section | None:
     return Section("What else changes?", (drawn,))
 
 
+def warnings(pool: Pool) -> Section | None:
+    """What the alarm without gold says of each proxy."""
+    rows: list[tuple[Cell, ...]] = []
+    for proxy in pool.proxies:
+        found = pool.result(proxy).get("warning")
+        if not isinstance(found, Mapping):
+            continue
+        stated = found.get("probability")
+        last = stated[-1] if isinstance(stated, Sequence) and stated else None
+        first = found.get("n")
+        seen = found.get("signals")
+        words = ", ".join(str(one).replace("_", " ") for one in seen) if isinstance(seen, Sequence) else ""
+        rows.append((proxy, first if isinstance(first, int) else "no warning", last, words))  # type: ignore[arg-type]
+    if not rows:
+        return None
+    columns = (
+        Column("proxy"),
+        Column("warns from n =", "count"),
+        Column(f"stated chance at n = {pool.n[-1]:,}", "percent", 0),
+        Column("what it looks at"),
+    )
+    return Section(
+        "Would one have been warned without gold?",
+        (
+            "A warning that sees no gold, only what a practitioner sees anyway, states the chance that gold has fallen "
+            "below an earlier value. It was learned in a small language world, where gold is known; of other models "
+            "it is a hint, and no more.",
+            Table(columns=columns, rows=tuple(rows), caption="The warning without gold"),
+        ),
+    )
+
+
 def _moves(values: Sequence[Estimate]) -> bool:
     """Whether a mean changes with n by more than rounding."""
     known = [one.value for one in values if math.isfinite(one.value)]

@@ -88,7 +88,7 @@ def scaling_laws(scale: Scale, *, command: str, progress: bool = False) -> Evide
 
 
 def _finding(fit: LawFit, arm: Arm) -> str:
-    at = int(arm.n[np.argmin(np.abs(arm.d - fit.observed.d))])
+    at = int(arm.n[np.argmin(np.abs(arm.d - fit.observed.d.value))])
     fall = with_interval(fit.observed.fall)
     return f"gold's curve: {fit.verdict} (best near n = {at}); from there to n = {arm.n[-1]} it loses {fall}"
 
