@@ -43,9 +43,9 @@ def fruits(count: int, first: int = 0):
 
 
 def recipe(base: Path, folder: Path, records=None, **changes) -> TrainSft:
-    known = {"max_steps": 6, "batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1}
     data = Demonstrations(train=str(write(folder / "train.jsonl", records or fruits(12))), max_length=24)
-    return TrainSft(model=str(base), output=folder / "run", **({"data": data} | known | changes))
+    known = {"output": folder / "run", "data": data, "max_steps": 6, "batch_size": 4, "learning_rate": 1e-2}
+    return TrainSft(model=str(base), logging_steps=1, **(known | changes))
 
 
 def tensors(run: Path) -> dict[str, torch.Tensor]:
@@ -230,9 +230,10 @@ def test_long_rows_can_be_cut_instead(base, tmp_path):
 def test_patience_keeps_the_best_model(base, tmp_path):
     """What is watched is the opposite of what is learned, so that the first evaluation is the best."""
     opposite = [one | {"completion": " boiling water"} for one in fruits(6)]
-    asked = recipe(base, tmp_path, eval_steps=1, save_steps=1, patience=1, max_steps=8, warmup=0.0, learning_rate=3e-2)
+    options = {"eval_steps": 1, "save_steps": 1, "max_steps": 8, "warmup": 0.0, "learning_rate": 3e-2}
+    asked = recipe(base, tmp_path, **options)
     held_out = str(write(tmp_path / "eval.jsonl", opposite))
-    done = train_sft(replace(asked, data=replace(asked.data, eval=held_out)))
+    done = train_sft(replace(asked, data=replace(asked.data, eval=held_out), patience=1))
     losses = [line["eval_loss"] for line in log(tmp_path / "run") if "eval_loss" in line]
     assert len(losses) < 9
     assert done.metrics["eval_loss"] == pytest.approx(min(losses), abs=1e-6)
@@ -297,11 +298,11 @@ WRONG = {
         ["train.jsonl: zero usable rows of 1: 1 too long", "raise data.max_length (24)"],
     ),
     "no demonstrations": ([{"question_id": 3, "year": 4}], {}, ["train.jsonl"]),
-    "a missing file": (None, {"data.train": "nowhere.jsonl"}, ["nowhere.jsonl", "exist"]),
-    "a missing file to watch": (None, {"data.eval": "nowhere.jsonl"}, ["nowhere.jsonl", "exist"]),
+    "a missing file": (None, {"data.train": "nowhere.jsonl"}, ["nowhere.jsonl: no such file or folder"]),
+    "a missing file to watch": (None, {"data.eval": "nowhere.jsonl"}, ["nowhere.jsonl: no such file or folder"]),
     "an unknown field": (None, {"data.trian": "x"}, ["unknown field `data.trian`; did you mean `data.train`?"]),
     "a reward model": (None, {"model": "REWARD"}, ["no causal language model could be loaded", "lm_head.weight"]),
-    "a missing model": (None, {"model": "./nowhere"}, ["./nowhere: no such folder"]),
+    "a missing model": (None, {"model": "./nowhere"}, ["./nowhere: there is no such folder"]),
     "layers it does not have": (
         None,
         {"lora.target_modules": "[nothing]"},

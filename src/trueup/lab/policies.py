@@ -109,7 +109,8 @@ def load_scale_policy(folder: Path, *, max_new_tokens: int = 64, progress: bool 
 def measure_quality(policy: ModelPolicy, plan: PolicyPlan, *, prompts: int = 100, samples: int = 8) -> dict[str, Any]:
     """How good samples are on prompts that training has not seen: gold, grammar, length, how many end themselves."""
     world = World(plan.world)
-    asked = world.prompts(prompts, families=plan.families, seed=_TEST_SEED)
+    seen = frozenset(one.text for one in world.prompts(plan.prompts, families=plan.families, seed=plan.seed))
+    asked = world.prompts(prompts, families=plan.families, seed=_TEST_SEED, exclude=seen)
     drawn = policy.sample([one.text for one in asked], samples, seed=0)
     gold = np.asarray([[world.gold(p.text, one.text) for one in group] for p, group in zip(asked, drawn, strict=True)])
     flat = [one for group in drawn for one in group]

@@ -1,0 +1,48 @@
+"""The laboratory at a scale of seconds, shared by all tests of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trueup.lab.fitting import Fit
+from trueup.lab.gold_proxy import Setup, SetupPlan, set_up
+from trueup.lab.policies import PolicyPlan
+from trueup.lab.reproduce.scale import Scale
+from trueup.lab.scale_models import Shape
+
+SHAPE = Shape(vocabulary=300, width=16, layers=1, heads=2, positions=512)
+FIT = Fit(learning_rate=1e-3, batch_size=16, epochs=1.0)
+POLICY = PolicyPlan(prompts=80, responses=1, shape=SHAPE, fit=replace(FIT, learning_rate=1e-2))
+SETUP = SetupPlan(policy=POLICY, prompts=6, samples=24, comparisons=60, held_out=15)
+
+
+@pytest.fixture(scope="session")
+def tiny_scale(tmp_path_factory: pytest.TempPathFactory) -> Scale:
+    """Two worlds whose policies hardly speak; whatever is made for one test is there for the next."""
+    return Scale(
+        seeds=(0, 1),
+        setup=SETUP,
+        deep=replace(SETUP, prompts=3, samples=128),
+        trunks=(replace(SHAPE, width=8),),
+        trunk_prompts=40,
+        pairs=(10, 20),
+        members=2,
+        coefficients=(0.1,),
+        shift_prompts=20,
+        proxy=FIT,
+        shift_fit=FIT,
+        folder=tmp_path_factory.mktemp("lab"),
+    )
+
+
+@pytest.fixture(scope="session")
+def lab(tiny_scale: Scale) -> Path:
+    """Folder of everything that is made."""
+    return tiny_scale.folder
+
+
+@pytest.fixture(scope="session")
+def world_zero(tiny_scale: Scale) -> Setup:
+    """The first world."""
+    return set_up(tiny_scale.plan(0), folder=tiny_scale.folder)
