@@ -18,6 +18,7 @@ from trueup.lab.gold_proxy import (
     train_proxy,
 )
 from trueup.lab.proxy_runs import ProxyRun, run_proxy
+from trueup.lab.reproduce.bsr import SHIFTS
 from trueup.lab.shift_runs import ShiftRun, run_shifts
 from trueup.lab.world import World
 from trueup.objectives.reward.bradley_terry import BradleyTerry
@@ -195,7 +196,7 @@ def test_accuracy_is_the_share_ordered_as_gold_does():
     class Said:
         def score(self, prompts, responses):
             assert list(prompts) == [row.prompt for row in rows]
-            return Scores(reward=said, prompt=np.repeat(np.arange(4), 2), truncated=np.zeros(8, bool))
+            return Scores(reward=said, prompt=np.repeat(np.arange(4), 2), length=np.ones(8))
 
     assert accuracy(Said(), rows) == 0.75
 
@@ -210,19 +211,11 @@ def test_a_proxy_is_trained_once(world_zero, lab, proxy, monkeypatch):
     assert again.hidden_norm == pytest.approx(proxy.hidden_norm, rel=1e-6)
     assert (again.training_norm, again.accuracy, again.parameters) == (
         proxy.training_norm, proxy.accuracy, proxy.parameters)  # fmt: skip
-    for other in (
-        ProxyRun(plan=replace(PLAN, terms=(BradleyTerry(), BatchSumToZero(coefficient=0.1)))),
-        ProxyRun(plan=PLAN, trunk=replace(POLICY, seed=3)),
-    ):
-        with pytest.raises(AssertionError, match="this trains"):
-            run_proxy(world_zero, replace(other, trunk=None), folder=lab) if other.trunk is None else run_trunk(
-                world_zero, other, lab, monkeypatch
-            )
-
-
-def run_trunk(world_zero, run, lab, monkeypatch):
     monkeypatch.setattr(proxy_runs, "build_policy", lambda plan, folder: folder / plan.key)
-    return run_proxy(world_zero, run, folder=lab)
+    bsr = (BradleyTerry(), BatchSumToZero(coefficient=0.1))
+    for other in (ProxyRun(plan=replace(PLAN, terms=bsr)), ProxyRun(plan=PLAN, trunk=replace(POLICY, seed=3))):
+        with pytest.raises(AssertionError, match="this trains"):
+            run_proxy(world_zero, other, folder=lab)
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "other bytes", "another array"])
@@ -280,9 +273,9 @@ def test_the_four_shifts_are_measured_once(tiny_scale, lab, monkeypatch):
     plan = tiny_scale.plan(0).policy
     run = ShiftRun(policy=plan, train=20, held_out=12, fit=FIT)
     found = run_shifts(run, folder=lab)
-    assert {"train", "in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint"} <= found.keys()
+    assert {"train", "in_domain", *SHIFTS} <= found.keys()
     assert all(0 <= measures["accuracy"] <= 1 for measures in found.values())
-    assert all(-1 <= found[name]["tau"] <= 1 for name in found if name != "train")
+    assert all(-1 <= found[name]["tau"] <= 1 for name in SHIFTS)
     assert all(measures["reward_std"] > 0 and measures["norm_mean"] > 0 for measures in found.values())
     monkeypatch.setattr(shift_runs, "fit_reward", no_training)
     assert run_shifts(run, folder=lab) == found

@@ -3,6 +3,7 @@
 import json
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from trueup.lab import policies
 from trueup.lab.fitting import Fit
 from trueup.lab.policies import FAMILIES, WRITERS, PolicyPlan, build_policy, load_scale_policy, measure_quality
 from trueup.lab.scale_models import Shape
-from trueup.lab.world import World
+from trueup.lab.world import World, parse_prompt
+from trueup.models.generation import Sampling
 from trueup.policies.base import Sample
 
 from .conftest import POLICY
@@ -107,22 +109,22 @@ def test_demonstrations_are_the_plan_s_alone():
     assert "off_topic" not in WRITERS
 
 
-def test_quality_is_measured_on_prompts_that_training_has_not_seen(monkeypatch):
+def test_quality_is_measured_on_prompts_that_training_has_not_seen():
     """Answers of a writer in the place of a policy's, so that every number can be made by hand."""
     world, asked = World(0), []
-    policy = load_nothing()
+    policy, plan = silent_policy(), replace(POLICY, prompts=2000)
 
     def sample(prompts, count, *, seed):
         asked.extend(prompts)
-        rows = world.answer([policies_prompt(text) for text in prompts], responses=count, writers=("terse",))
+        rows = world.answer([parse_prompt(text) for text in prompts], responses=count, writers=("terse",))
         return [
             [Sample(text=one.text, tokens=n + 1, finished=n == 0) for n, one in enumerate(row.responses)]
             for row in rows
         ]
 
     policy.sample = sample
-    found = measure_quality(policy, POLICY, prompts=30, samples=2)
-    trained = {row.prompt[0].content for row in POLICY.rows()}
+    found = measure_quality(policy, plan, prompts=30, samples=2)
+    trained = {row.prompt[0].content for row in plan.rows()}
     assert len(set(asked)) == 30
     assert not trained & set(asked)
     usual = {one.text for one in world.prompts(30, families=FAMILIES, seed=policies._TEST_SEED)}
@@ -137,19 +139,10 @@ def test_quality_is_measured_on_prompts_that_training_has_not_seen(monkeypatch):
     assert (found["prompts"], found["samples"]) == (30, 2)
 
 
-def policies_prompt(text: str):
-    from trueup.lab.world import parse_prompt
-
-    return parse_prompt(text)
-
-
-def load_nothing():
+def silent_policy() -> SimpleNamespace:
     """A policy without a model; `sample` is put into it."""
-    model = torch.nn.Linear(2, 3)
-    checkpoint = type("Checkpoint", (), {"model": model})()
-    from trueup.models.generation import Sampling
-
-    return type("Policy", (), {"checkpoint": checkpoint, "sampling": Sampling(max_new_tokens=64)})()
+    checkpoint = SimpleNamespace(model=torch.nn.Linear(2, 3))
+    return SimpleNamespace(checkpoint=checkpoint, sampling=Sampling(max_new_tokens=64))
 
 
 def test_a_loaded_policy_answers_as_it_is_asked_in_training(built):

@@ -68,7 +68,8 @@ def _read(path: Path) -> ProxyScores | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as held:
+        # Opened here, since numpy leaves a file open that turns out to be damaged.
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as held:
             values: dict[str, Any] = {name: held[name] for name in held.files}
         return ProxyScores(
             score=values["score"].astype(float),
