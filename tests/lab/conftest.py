@@ -1,5 +1,7 @@
 """The laboratory at a scale of seconds, shared by all tests of it."""
 
+import gc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +19,21 @@ POLICY = PolicyPlan(prompts=80, responses=1, shape=SHAPE, fit=replace(FIT, learn
 SETUP = SetupPlan(policy=POLICY, prompts=6, samples=24, comparisons=60, held_out=15)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _little_garbage() -> Iterator[None]:
+    """Every training begins with a collection; looking through all imported modules takes longer than the training."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def tiny_scale(tmp_path_factory: pytest.TempPathFactory) -> Scale:
     """Two worlds whose policies hardly speak; whatever is made for one test is there for the next."""
     return Scale(
         seeds=(0, 1),
         setup=SETUP,
-        deep=replace(SETUP, prompts=3, samples=128),
+        deep=replace(SETUP, prompts=2, samples=120, comparisons=50, held_out=10),
         trunks=(replace(SHAPE, width=8),),
         trunk_prompts=40,
         pairs=(10, 20),

@@ -1,10 +1,11 @@
 """What every training run does: open its folder, account for its rows, train, and put the model into place."""
 
+import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from trueup.data.selection import Selection
-from trueup.errors import DataError, RecipeError
+from trueup.errors import DataError, RecipeError, TrueupError
 from trueup.files import move_into_place, output_errors, remove_leftovers, write_text
 from trueup.recipes.config import dump
 from trueup.recipes.resume import check_same_recipe
@@ -22,6 +23,36 @@ from trueup.train.callbacks import ProgressBar
 from trueup.train.prepare import Prepared
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a run leaves behind.
+
+    Args:
+        model: Folder of the finished model.
+        metrics: Last evaluation, or training summary where there is none.
+        dropped: How many rows each reason took.
+    """
+
+    model: Path
+    metrics: Mapping[str, float]
+    dropped: Mapping[str, int]
+
+
+@contextlib.contextmanager
+def adapter_errors(model: str) -> Iterator[None]:
+    """Turn PEFT's word for layers that a model does not have into one message.
+
+    Raises:
+        RecipeError: The adapter cannot be put on the model.
+    """
+    try:
+        yield
+    except TrueupError:
+        raise
+    except ValueError as error:
+        raise RecipeError(f"lora cannot be used with {model}: {str(error).splitlines()[0]}") from error
 
 
 def run(trainer: BranchTrainer[Any], checkpoint: Path | None, bar: ProgressBar) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 from trueup.data.fingerprint import fingerprint
 from trueup.data.rows import Row
 from trueup.data.templates import TextFormat, infer_format
-from trueup.errors import RecipeError, TrueupError
 from trueup.files import cache_folder
 from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import load_tokenizer, new_reward_model
@@ -27,7 +25,7 @@ from trueup.recipes.card import card_of
 from trueup.recipes.config import dump
 from trueup.recipes.provenance import versions
 from trueup.recipes.resume import check_same_data, checkpoint_to_resume
-from trueup.recipes.runs import early_stopping, finish, open_run, report_dropped, run
+from trueup.recipes.runs import TrainedRun, adapter_errors, early_stopping, finish, open_run, report_dropped, run
 from trueup.recipes.train_settings import TrainReward
 from trueup.report.card import write_card
 from trueup.report.page import write_page
@@ -39,27 +37,12 @@ from trueup.train.lora_trainer import LoraEnsembleTrainer
 from trueup.train.prepare import Prepared, prepare
 from trueup.train.reward_trainer import RewardTrainer
 
-__all__ = ["TrainReward", "TrainedReward", "train_reward"]
+__all__ = ["TrainReward", "TrainedRun", "train_reward"]
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TrainedReward:
-    """What a run leaves behind.
-
-    Args:
-        model: Folder of the finished model.
-        metrics: Last evaluation, or training summary where there is none.
-        dropped: How many rows each reason took.
-    """
-
-    model: Path
-    metrics: Mapping[str, float]
-    dropped: Mapping[str, int]
-
-
-def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = ()) -> TrainedReward:
+def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = ()) -> TrainedRun:
     """Train a reward model as the recipe says.
 
     Raises:
@@ -112,7 +95,7 @@ def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = 
     folder = finish(recipe, trainer)
     if trainer.is_world_process_zero():
         _describe(recipe, folder, metrics if "eval" in prepared else {})
-    return TrainedReward(folder, metrics, dropped)
+    return TrainedRun(folder, metrics, dropped)
 
 
 def _trainer_of(recipe: TrainReward) -> Callable[..., RewardTrainer]:
@@ -131,7 +114,7 @@ def _read(recipe: TrainReward) -> dict[str, Any]:
 
 def _build_model(recipe: TrainReward, tokenizer: PreTrainedTokenizerBase) -> RewardModel:
     generator = torch.Generator().manual_seed(recipe.seed)
-    try:
+    with adapter_errors(recipe.model):
         model = new_reward_model(
             recipe.model,
             tokenizer=tokenizer,
@@ -140,10 +123,6 @@ def _build_model(recipe: TrainReward, tokenizer: PreTrainedTokenizerBase) -> Rew
             lora=recipe.adapter.build() if recipe.adapter else None,
             trust_remote_code=recipe.trust_remote_code,
         )
-    except TrueupError:
-        raise
-    except ValueError as error:  # PEFT's word for layers that the model does not have
-        raise RecipeError(f"lora cannot be used with {recipe.model}: {str(error).splitlines()[0]}") from error
     members = recipe.ensemble
     if members is not None and members.kind == "heads":
         model = with_heads(model, members.size, generator=generator)

@@ -15,7 +15,7 @@ from trueup.data.formats import read_rows
 from trueup.data.rows import Row
 from trueup.data.selection import Selection
 from trueup.data.templates import TextFormat, infer_format
-from trueup.errors import DataError, RecipeError, TrueupError
+from trueup.errors import DataError, RecipeError
 from trueup.files import cache_folder
 from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import load_tokenizer, refuse_missing_folder
@@ -27,7 +27,7 @@ from trueup.recipes.config import Recipe, check_range, dump
 from trueup.recipes.provenance import versions
 from trueup.recipes.resume import check_same_data, checkpoint_to_resume
 from trueup.recipes.run_settings import TrainingRun
-from trueup.recipes.runs import early_stopping, finish, open_run, report_dropped, run
+from trueup.recipes.runs import TrainedRun, adapter_errors, early_stopping, finish, open_run, report_dropped, run
 from trueup.report.page import write_page
 from trueup.report.training import read_log, training_page
 from trueup.train.callbacks import MetricsFile, ProgressBar
@@ -114,22 +114,7 @@ class TrainSft(TrainingRun):
         return self.data.eval is not None
 
 
-@dataclass(frozen=True)
-class TrainedPolicy:
-    """What a run leaves behind.
-
-    Args:
-        model: Folder of the finished model.
-        metrics: Last evaluation, or training summary where there is none.
-        dropped: How many rows each reason took.
-    """
-
-    model: Path
-    metrics: Mapping[str, float]
-    dropped: Mapping[str, int]
-
-
-def train_sft(recipe: TrainSft, *, callbacks: Sequence[TrainerCallback] = ()) -> TrainedPolicy:
+def train_sft(recipe: TrainSft, *, callbacks: Sequence[TrainerCallback] = ()) -> TrainedRun:
     """Fine-tune a policy as the recipe says; rows are packed without padding, and each prompt is computed once.
 
     Raises:
@@ -177,11 +162,11 @@ def train_sft(recipe: TrainSft, *, callbacks: Sequence[TrainerCallback] = ()) ->
     folder = finish(recipe, trainer)
     if trainer.is_world_process_zero():
         _write_page(recipe, provenance)
-    return TrainedPolicy(folder, metrics, dropped)
+    return TrainedRun(folder, metrics, dropped)
 
 
 def _build_model(recipe: TrainSft, tokenizer: PreTrainedTokenizerBase) -> PolicyModel:
-    try:
+    with adapter_errors(recipe.model):
         model = new_policy(
             recipe.model,
             tokenizer=tokenizer,
@@ -189,10 +174,6 @@ def _build_model(recipe: TrainSft, tokenizer: PreTrainedTokenizerBase) -> Policy
             lora=recipe.lora.build() if recipe.lora else None,
             trust_remote_code=recipe.trust_remote_code,
         )
-    except TrueupError:
-        raise
-    except ValueError as error:  # PEFT's word for layers that the model does not have
-        raise RecipeError(f"lora cannot be used with {recipe.model}: {str(error).splitlines()[0]}") from error
     if recipe.gradient_checkpointing:
         model.core.gradient_checkpointing_enable({"use_reentrant": False})
     return model

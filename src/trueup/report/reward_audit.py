@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-import yaml
-
 from trueup.measure.scored import Estimate
 from trueup.report import audit_hacks, audit_sections
 from trueup.report.audit_values import Audit, Node, cell, entries, find
 from trueup.report.page import Column, Findings, KeyNumber, Page, Section, Table, Verdict
+from trueup.report.provenance import provenance
 from trueup.report.text import shorten
 
 SCHEMA = "trueup.audit/1"
@@ -27,7 +26,7 @@ def audit_page(audit: Mapping[str, object]) -> Page:
     if audit.get("schema") != SCHEMA:
         raise ValueError(f"an audit of schema {SCHEMA} is needed, got {audit.get('schema')!r}")
     view = Audit(audit)
-    facts, recipe = _provenance(audit.get("created_by"), audit.get("intervals"))
+    facts, recipe = provenance(audit.get("created_by"), audit.get("intervals"))
     measured = (
         audit_sections.ranking(view),
         audit_hacks.hacks(view),
@@ -120,23 +119,3 @@ def _subjects(audit: Audit) -> Section:
             ),
         ),
     )
-
-
-def _provenance(node: object, intervals: object) -> tuple[dict[str, str], str]:
-    """Short facts, and the recipe as text."""
-    facts: dict[str, str] = {}
-    recipe = ""
-    for key, value in node.items() if isinstance(node, Mapping) else ():
-        if key == "recipe":
-            recipe = value if isinstance(value, str) else yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-        elif value is not None:
-            facts[str(key).replace("_", " ")] = _fact(value)
-    if isinstance(intervals, Mapping):
-        facts["intervals"] = _fact(intervals)
-    return facts, recipe
-
-
-def _fact(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_fact(item)}" for key, item in value.items())
-    return ", ".join(map(_fact, value)) if isinstance(value, list | tuple) else str(value)

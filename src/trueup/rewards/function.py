@@ -1,17 +1,14 @@
 """A reward that is a Python function."""
 
-import contextlib
-import importlib
 import inspect
 import math
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, SupportsFloat
 
 import numpy as np
 
+from trueup.callables import import_callable
 from trueup.data.rows import Prompt
 from trueup.errors import RecipeError
 from trueup.rewards.base import ScoreFunction, Scores
@@ -76,24 +73,5 @@ def import_function(path: str) -> FunctionReward:
     Raises:
         RecipeError: There is no such module or function.
     """
-    module_name, _, name = path.partition(":")
-    try:
-        with _working_directory_first():
-            function = getattr(importlib.import_module(module_name), name)
-    except Exception as error:  # a user's module may fail in any way
-        reason = f"{type(error).__name__}: {error}"
-        raise RecipeError(f"{path}: cannot be imported ({reason}); write it as package.module:function") from error
-    if not callable(function) or inspect.isclass(function):
-        raise RecipeError(f"{path}: is not a function; write a function f(prompts, completions) -> list[float]")
+    function, name = import_callable(path, signature="f(prompts, completions) -> list[float]")
     return FunctionReward(function, name)
-
-
-@contextlib.contextmanager
-def _working_directory_first() -> Iterator[None]:
-    """A console script's search path lacks the folder it is started in."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
