@@ -174,7 +174,7 @@ def warnings(pool: Pool) -> Section | None:
         first = found.get("n")
         seen = found.get("signals")
         words = ", ".join(str(one).replace("_", " ") for one in seen) if isinstance(seen, Sequence) else ""
-        rows.append((proxy, first if isinstance(first, int) else "no warning", last, words))  # type: ignore[arg-type]
+        rows.append((proxy, first if isinstance(first, int) else "no warning", last, words))
     if not rows:
         return None
     columns = (
