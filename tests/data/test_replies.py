@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 from tiny_models import CHATML, CORPUS, LLAMA_LIKE, make_tokenizer
 from trueup.data.replies import encode_prompts, encode_replies, render_prompt, render_reply
@@ -161,6 +162,26 @@ def test_a_merge_adds_no_special_tokens_within(name):
     asked, (reply,) = encoded(prompt, text, name=name)
     assert tokenizer.decode(asked) == "<s>capita"
     assert tokenizer.decode(reply) == "l of</s>"
+
+
+def begins_words():
+    """A tokenizer that puts a space before any text, as SentencePiece does."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    backend.decoder = decoders.Metaspace(prepend_scheme="first")
+    alphabet = sorted({letter for text in CORPUS for letter in text} | {"\n", ":"})
+    trainer = trainers.BpeTrainer(special_tokens=["</s>"], initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator(CORPUS, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+
+
+def test_a_reply_is_tokenised_as_it_stands_after_its_prompt():
+    """Alone, it would begin with a space that nobody wrote."""
+    tokenizer = begins_words()
+    form = infer_format((), tokenizer, max_length=None, kind="plain")
+    ((asked, (reply,)),) = encode_replies([row("Name:\n", "Pears")], tokenizer=tokenizer, form=form, truncate=False)
+    assert asked + reply == [*tokenizer("Name:\nPears")["input_ids"], tokenizer.eos_token_id]
+    assert reply[:-1] != tokenizer("Pears")["input_ids"]
 
 
 @pytest.mark.parametrize(("name", "start"), [("bare", "</s>"), ("BOS", "<s>"), ("BOS and EOS", "<s>")])

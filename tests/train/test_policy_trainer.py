@@ -139,19 +139,19 @@ def test_a_nan_names_its_row(tmp_path):
     ]
     dataset = prepare_replies(rows, tokenizer=TOKENIZER, form=FORM).dataset
     model = tiny_policy("gpt2", vocab_size=len(TOKENIZER))
-    trainer = make(tmp_path, model, rows=dataset, budget=40)
+    trainer = make(tmp_path, model, rows=dataset, budget=10**6)
     forward = model.forward
 
     def poisoned(layout):
         out = forward(layout)
-        long = torch.bincount(out.branch) == max(sum(dataset[i].branch_lengths) for i in range(8))
-        return replace(out, logprob=torch.where(long[out.branch], float("nan"), out.logprob))
+        poison = torch.bincount(out.branch) == dataset[4].branch_lengths[0]
+        return replace(out, logprob=torch.where(poison[out.branch], float("nan"), out.logprob))
 
     model.forward = poisoned
     with pytest.raises(NonFiniteError, match="1 offending rows"):
         trainer.train()
     (line,) = (tmp_path / OFFENDERS).read_text().splitlines()
-    assert json.loads(line)["prompt"] == "Name 7:"
+    assert json.loads(line)["prompt"] == "Name 4:"
 
 
 # What is kept and what is dropped
