@@ -23,7 +23,11 @@ NAMES = [" ".join(verb.words) for verb in VERBS]
 NEEDED = {
     "demo": [],
     "train reward": ["--model", "m", "--output", "o", "--data.train", "d"],
+    "train sft": ["--model", "m", "--output", "o", "--data.train", "d"],
     "audit reward": ["m", "--data", "d"],
+    "bestofn": ["--proxy", "m", "--pool", "p"],
+    "lab build": [],
+    "lab reproduce": ["scaling-laws"],
     "score": ["--model", "m", "--data", "d", "--output", "o.jsonl"],
     "data check": ["d"],
     "data split": ["--data", "d", "--output", "o"],
@@ -217,7 +221,7 @@ def test_other_verbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: lis
         (["--lora.target_modules", "no_such_layer"], "lora cannot be used with"),
         (["--report_to", "[abacus]"], "unknown tracker 'abacus'; known:"),
         (["--report_to", "[neptune]"], "neptune"),
-        (["--tokenizer", "/nowhere/at/all"], "/nowhere/at/all: no tokenizer could be loaded"),
+        (["--tokenizer", "/nowhere/at/all"], "/nowhere/at/all: there is no such folder"),
         (["--data.format", "martian"], "format must be auto or one of"),
     ],
 )

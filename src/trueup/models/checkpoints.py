@@ -55,6 +55,7 @@ def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> PreT
     Raises:
         CheckpointError: There is none at that place.
     """
+    refuse_missing_folder(str(name))
     try:
         return AutoTokenizer.from_pretrained(str(name), trust_remote_code=trust_remote_code)
     except Exception as error:  # the library trips over damaged files in many ways, bare `Exception` among them

@@ -18,7 +18,7 @@ from trueup.data.templates import TextFormat, infer_format
 from trueup.errors import DataError, RecipeError
 from trueup.files import cache_folder
 from trueup.models.branch_model import check_sharing
-from trueup.models.checkpoints import load_tokenizer, refuse_missing_folder
+from trueup.models.checkpoints import load_tokenizer
 from trueup.models.policy import PolicyModel
 from trueup.models.policy_checkpoints import new_policy
 from trueup.objectives.supervised.sft import NegativeLogLikelihood
@@ -128,7 +128,6 @@ def train_sft(recipe: TrainSft, *, callbacks: Sequence[TrainerCallback] = ()) ->
     selections = {"train": data.select(data.train, data.train_split)}
     if data.eval is not None:
         selections["eval"] = data.select(data.eval, data.eval_split)
-    refuse_missing_folder(recipe.tokenizer or recipe.model)
     tokenizer = load_tokenizer(recipe.tokenizer or recipe.model, trust_remote_code=recipe.trust_remote_code)
     set_seed(recipe.seed)
     model = _build_model(recipe, tokenizer)
