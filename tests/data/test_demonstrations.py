@@ -162,7 +162,7 @@ def test_prompts_of_every_shape(tmp_path, record, prompt):
     assert file.origins == (Origin(str(tmp_path / "f"), 1),)
 
 
-@pytest.mark.parametrize("name", DEMONSTRATIONS.keys() - {"text"})
+@pytest.mark.parametrize("name", sorted(DEMONSTRATIONS.keys() - {"text"}))
 def test_prompts_of_demonstrations_are_those_of_their_rows(tmp_path, name):
     path = write_jsonl(tmp_path / "f", DEMONSTRATIONS[name])
     assert read_prompts(path).prompts == tuple(row.prompt for row in read_rows(path).rows)
