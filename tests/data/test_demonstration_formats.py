@@ -164,7 +164,7 @@ def test_shared_columns_are_carried_and_there_is_never_a_label(name):
     assert row.responses == (Response(text="a", score=2.0, source="big"),)
 
 
-@pytest.mark.parametrize("name", DEMONSTRATIONS.keys() - {"text"})
+@pytest.mark.parametrize("name", sorted(DEMONSTRATIONS.keys() - {"text"}))
 def test_labelled_replies_are_not_demonstrations(name):
     with pytest.raises(DataError, match=r"data.jsonl:4, field `label`: found boolean False; expected no label.*; drop"):
         PARSERS[name](fields(**DEMONSTRATIONS[name], label=False))
