@@ -71,12 +71,12 @@ def _world_section(splits: Mapping[str, Sequence[Row]]) -> Section:
 
 def _policy_section(splits: Mapping[str, Sequence[Row]], quality: Mapping[str, Any]) -> Section:
     pairs = splits["train"][:3]
-    quotes = []
+    shown = []
     for row in pairs:
-        quotes.append(Quote("prompt", prompt_text(row.prompt)))
         better_first = sorted(row.responses, key=lambda response: not response.label)
-        for label, one in zip(("gold prefers", "to this"), better_first, strict=True):
-            quotes.append(Quote(label, one.text, f"gold {one.score:+.2f}"))
+        answers = zip(("gold prefers", "to this"), better_first, strict=True)
+        quotes = [Quote(label, one.text, f"gold {one.score:+.2f}") for label, one in answers]
+        shown.append(Quotes((Quote("prompt", prompt_text(row.prompt)), *quotes)))
     return Section(
         "What does the policy say?",
         (
@@ -84,6 +84,6 @@ def _policy_section(splits: Mapping[str, Sequence[Row]], quality: Mapping[str, A
             f"{quality['grammatical_sentences']:.0%} of its sentences are grammatical and {quality['ended']:.0%} of "
             f"its answers end themselves; their mean gold is {quality['gold_mean']:.2f}, where 0 is the mean of the "
             "writers it learned from. These are pairs that the proxies learn from:",
-            Quotes(tuple(quotes)),
+            *shown,
         ),
     )
