@@ -1,10 +1,12 @@
 """Log-probabilities of given tokens, without ever holding the logits of all of them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 Logits = Callable[[Float[Tensor, "t d"]], Float[Tensor, "t v"]]
@@ -43,6 +45,24 @@ def _again(hidden: Tensor, targets: Tensor, logits: Logits) -> Tensor:
 
 
 def _logprobs(hidden: Tensor, targets: Tensor, logits: Logits) -> Tensor:
-    scores = logits(hidden)
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    return scores.gather(-1, targets[:, None])[:, 0] - scores.logsumexp(-1)
+    result: Tensor = _LogSoftmaxAt.apply(logits(hidden), targets)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _LogSoftmaxAt(torch.autograd.Function):
+    """log softmax(scores_i)[target_i], with one table of tokens by vocabulary kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, targets: Tensor) -> Tensor:
+        logprobs = scores.log_softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        ctx.save_for_backward(logprobs, targets)
+        ctx.dtype = scores.dtype
+        return logprobs.gather(-1, targets[:, None])[:, 0]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[misc, untyped-decorator, unused-ignore]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        # d log p(target) / d score_v = 1[v = target] - p(v)
+        logprobs, targets = ctx.saved_tensors
+        slope = logprobs.exp().mul_(-grad[:, None]).scatter_add_(1, targets[:, None], grad[:, None])
+        return slope.to(ctx.dtype), None

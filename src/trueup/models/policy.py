@@ -62,9 +62,9 @@ class PolicyModel(BranchModel):
         """Output layer, with the scaling and squashing that some families add to it."""
         config: Any = self.core.config.get_text_config()
         scores: Tensor = self.core.get_output_embeddings()(hidden)
-        scores = (
-            scores * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
-        )
+        scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+        if scale != 1.0:  # A product with one costs as much as the output layer of a small model.
+            scores = scores * scale
         cap = getattr(config, "final_logit_softcapping", None)
         return scores if cap is None else cap * torch.tanh(scores / cap)
 

@@ -24,7 +24,7 @@ class LabBuild(Recipe):
         output: Folder in which policies are kept; the user's cache folder by default.
         world: Seed of the world.
         seed: Seed of the text, the weights and the order.
-        prompts: Prompts that it learns from.
+        prompts: Prompts that it learns from. The default is made in three minutes; reproductions use 16,000.
         responses: Answers to each.
         width: Hidden size.
         layers: Decoder layers.
@@ -36,7 +36,7 @@ class LabBuild(Recipe):
     output: Path | None = None
     world: int = 0
     seed: int = 0
-    prompts: int = PolicyPlan().prompts
+    prompts: int = 12_000
     responses: int = PolicyPlan().responses
     width: int = PolicyPlan().shape.width
     layers: int = PolicyPlan().shape.layers
