@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trueup.cli import VERBS, Verb
+from trueup.recipes.best_of_n import BestOfN
 from trueup.recipes.config import dump, fields_of, help_text, load
 from trueup.recipes.train_settings import TrainReward
 
@@ -227,6 +228,12 @@ def test_other_verbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: lis
 )
 def test_what_only_the_model_tells(workshop: Workshop, tmp_path: Path, words: list[str], fragment: str) -> None:
     assert_refused(run(*workshop.training(tmp_path / "run", *words)), fragment)
+
+
+def test_a_list_may_be_given_one_by_one() -> None:
+    words = ["--proxy", "a", "--seed", "1", "--proxy", "b", "--seed", "2"]
+    recipe = load(BestOfN, overrides=["--pool", "p", *words])
+    assert (recipe.proxy, recipe.seed) == (["a", "b"], 2)
 
 
 def test_plain_words_fill_the_positional_field(tmp_path: Path) -> None:

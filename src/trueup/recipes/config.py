@@ -88,7 +88,7 @@ def load(cls: type[T], *, config: Path | None = None, overrides: Sequence[str] =
         RecipeError: A field is unknown, missing or of the wrong type.
     """
     values = read_yaml(config) if config is not None else {}
-    for path, value in parse_overrides(overrides, cls):
+    for path, value in _gathered(parse_overrides(overrides, cls), cls):
         _put(values, path, value)
     try:
         return _at_home(TypeAdapter(cls).validate_python(values))
@@ -158,6 +158,24 @@ def parse_overrides(words: Sequence[str], cls: type[Any]) -> Iterator[tuple[list
         if path[0] not in known:
             raise RecipeError(f"unknown field `--{name}`; {_did_you_mean(path[0], known)}")
         yield path, _value(text)
+
+
+def _gathered(overrides: Iterator[tuple[list[str], Any]], cls: type[Any]) -> Iterator[tuple[list[str], Any]]:
+    """Values of a list given one by one, `--proxy A --proxy B`, together; of anything else the last one counts."""
+    lists = {name for name, hint in _hints(cls) if re.search(r"\b(list|tuple|Sequence)\[", str(hint))}
+    seen: dict[str, list[Any]] = {}
+    for path, value in overrides:
+        name = ".".join(path)
+        if name in lists:
+            seen.setdefault(name, []).extend(value if isinstance(value, list) else [value])
+            value = seen[name] if len(seen[name]) > 1 else value
+        yield path, value
+
+
+def _hints(cls: type[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(cls):
+        inner = _nested(field.type)
+        yield from _hints(inner, f"{prefix}{field.name}.") if inner else [(prefix + field.name, field.type)]
 
 
 def _value(text: str) -> Any:
