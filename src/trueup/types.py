@@ -83,15 +83,43 @@ class RewardObjective(Protocol):
 class PolicyBatch:
     """What an objective of policies sees: per-token tensors of the responses, never token ids or a model.
 
+    Given responses fill the first three fields; drawn ones those that their method needs. Only `logprob`, `value`,
+    `entropy` and `forward_kl` carry a gradient, and none does in `prepare`.
+
     Args:
         logprob: Log-probability of each response token given all before it, in nats, float32 or wider.
         branch: Number of each token's branch within the batch; tokens of one branch follow one another.
         prompt: Index of each branch's prompt within the batch.
+        behaviour: Log-probability of each token when it was drawn.
+        reference: Log-probability of each token under the anchor.
+        reward: Reward of each branch, after penalties and clipping, without any KL.
+        token_reward: What each token earns: minus the KL coefficient times (behaviour - reference), and at a branch's
+            last token its reward as well.
+        finished: Whether the policy ended the branch itself, rather than being cut at the length limit.
+        advantage: Advantage of each token; methods of whole sequences give all tokens of a branch the same.
+        returns: What the value head is to predict at each token.
+        value: What it predicts.
+        old_value: What it predicted when the response was drawn.
+        entropy: Entropy of the next-token distribution at each token, nats.
+        forward_kl: KL(reference || policy) over the whole vocabulary at each token, nats.
+        kept: Which branches are learned from; None means all.
     """
 
     logprob: Float[Tensor, " t"]
     branch: Int[Tensor, " t"]
     prompt: Int[Tensor, " branches"]
+    behaviour: Float[Tensor, " t"] | None = None
+    reference: Float[Tensor, " t"] | None = None
+    reward: Float[Tensor, " branches"] | None = None
+    token_reward: Float[Tensor, " t"] | None = None
+    finished: Bool[Tensor, " branches"] | None = None
+    advantage: Float[Tensor, " t"] | None = None
+    returns: Float[Tensor, " t"] | None = None
+    value: Float[Tensor, " t"] | None = None
+    old_value: Float[Tensor, " t"] | None = None
+    entropy: Float[Tensor, " t"] | None = None
+    forward_kl: Float[Tensor, " t"] | None = None
+    kept: Bool[Tensor, " branches"] | None = None
 
 
 @runtime_checkable
@@ -99,6 +127,26 @@ class PolicyObjective(Protocol):
     """One term of a policy's loss."""
 
     unit: ClassVar[Unit]
+
+    def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
+        """Return the unreduced loss; pure and deterministic."""
+        ...
+
+
+Need = Literal["reference", "value", "entropy", "forward_kl"]
+"""What costs another computation, and is made only for objectives that ask for it."""
+
+
+@runtime_checkable
+class OnlineObjective(Protocol):
+    """A method that learns from its own samples."""
+
+    unit: ClassVar[Unit]
+    needs: ClassVar[frozenset[Need]]
+
+    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
+        """Add advantages, returns or a selection, once for all that was drawn together, before the first step."""
+        ...
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return the unreduced loss; pure and deterministic."""

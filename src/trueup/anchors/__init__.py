@@ -1,0 +1,1 @@
+"""What a policy is held to: references, averages of weights, and how weights are merged."""
