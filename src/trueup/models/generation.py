@@ -2,47 +2,25 @@
 
 import contextlib
 import hashlib
-import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trueup.errors import RecipeError
 from trueup.models import attention
 from trueup.models.decoding import DecodeCache
+from trueup.models.picking import Picked, Sampling, pick
 from trueup.models.policy import PolicyModel
 
-logger = logging.getLogger(__name__)
+__all__ = ["Reply", "Sampling", "cut", "draw", "ends_of", "pick", "uniforms"]
 
 # Rows that have ended are carried along until so few of a rectangle are left; moving the others costs a copy.
 _WORTH_MOVING = 0.8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How replies are drawn.
-
-    Args:
-        max_new_tokens: Length at which a reply is cut.
-        temperature: Divides the logits; 0 always takes the likeliest token.
-        top_p: Share of probability, from the likeliest token down, that is drawn from.
-    """
-
-    max_new_tokens: int = 256
-    temperature: float = 1.0
-    top_p: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise RecipeError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
-        if not self.temperature >= 0:
-            raise RecipeError(f"temperature must be 0 or more, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise RecipeError(f"top_p must lie in (0, 1], got {self.top_p}")
+# Asking a GPU how many go on makes it wait.
+_LOOK_EVERY = 4
 
 
 @dataclass(frozen=True)
@@ -52,12 +30,17 @@ class Reply:
     Args:
         ids: Tokens drawn, the end-of-sequence token included.
         finished: Whether that token was drawn.
-        logprob: Sum of the tokens' log-probabilities under the distribution drawn from, in nats.
+        logprob: Sum of `logprobs`.
+        logprobs: Log-probability of each token under the distribution drawn from, in nats.
+        policy_logprobs: Log-probability of each token under the policy itself, at temperature 1 and with all tokens
+            allowed; the same as `logprobs` when drawn so.
     """
 
     ids: tuple[int, ...]
     finished: bool
     logprob: float
+    logprobs: Float[np.ndarray, " t"] = field(default_factory=lambda: np.zeros(0, np.float32), compare=False)
+    policy_logprobs: Float[np.ndarray, " t"] = field(default_factory=lambda: np.zeros(0, np.float32), compare=False)
 
 
 def uniforms(prompt: Sequence[int], *, count: int, tokens: int, seed: int) -> Float[np.ndarray, "count tokens"]:
@@ -81,19 +64,17 @@ def draw(
         seed: Seed of the draws; a reply does not depend on what is drawn beside it, but for rounding.
         first: Number of the first reply drawn here, where earlier ones exist already.
     """
-    ends = ends_of(model)
-    room = sampling.max_new_tokens
+    room, ends = sampling.max_new_tokens, ends_of(model)
     chance = np.stack([uniforms(ids, count=first + count, tokens=room, seed=seed)[first:] for ids in prompts])
     state = _Rectangle(prompts, count, chance, device=model.device)
     with _decoding(model):
         logits = state.read_prompts(model)
         for number in range(room):
-            token, logprob = pick(logits, state.chance(number), sampling=sampling)
-            state.record(token, logprob, ended=torch.isin(token, ends))
-            if not state.shrink() or number == room - 1:
+            state.record(number, pick(logits, state.chance[:, number], sampling=sampling), ends)
+            if number == room - 1 or not state.shrink(number):
                 break
             logits = state.step(model)
-    return state.replies()
+    return state.replies(ends)
 
 
 class _Rectangle:
@@ -104,70 +85,81 @@ class _Rectangle:
     ) -> None:
         self.prompts, self.device = prompts, device
         lengths = torch.tensor([len(ids) for ids in prompts], device=device)
-        self.cache = DecodeCache(lengths, count=count, room=chance.shape[2])
-        self._chance = torch.from_numpy(chance).to(device)
-        self.ids = torch.zeros(chance.shape, dtype=torch.long, device=device)
-        self.total = torch.zeros(chance.shape[:2], dtype=torch.float64, device=device)
-        self.length = torch.zeros(chance.shape[:2], dtype=torch.long, device=device)
-        self.ended = torch.zeros(chance.shape[:2], dtype=torch.bool, device=device)
-        self.row = torch.arange(len(prompts), device=device)[:, None].expand(-1, count)
-        self.column = torch.arange(count, device=device)[None].expand(len(prompts), -1)
+        room = chance.shape[2]
+        self.cache = DecodeCache(lengths, count=count, room=room)
+        self.chance = torch.from_numpy(chance).to(device).flatten(0, 1)
+        """Random numbers of the replies that go on."""
+        self.place = torch.arange(len(self.chance), device=device)
+        """Their numbers."""
+        self.going = torch.ones_like(self.place, dtype=torch.bool)
+        self.token = self.place
+        self.drawn = 0
+        self._ids = torch.zeros(room, len(self.place), dtype=torch.long, device=device)
+        self._logprobs = torch.zeros(room, 2, len(self.place), device=device)
 
     def read_prompts(self, model: PolicyModel) -> Float[Tensor, "b v"]:
         """Read all prompts; logits of every reply's first token."""
-        grid = torch.zeros(len(self.prompts), max(map(len, self.prompts)), dtype=torch.long, device=self.device)
+        grid = torch.zeros(len(self.prompts), max(map(len, self.prompts)), dtype=torch.long)
         for number, ids in enumerate(self.prompts):
-            grid[number, : len(ids)] = torch.as_tensor(list(ids), device=self.device)
+            grid[number, : len(ids)] = torch.as_tensor(list(ids))
         position = torch.arange(grid.shape[1], device=self.device)[None].expand(len(grid), -1)
-        states = _run(model, grid, position, self.cache)
+        states = _run(model, grid.to(self.device), position, self.cache)
         last = states[torch.arange(len(grid), device=self.device), self.cache.lengths - 1]
         return model.logits(last).repeat_interleave(self.cache.count, dim=0)
 
-    def chance(self, number: int) -> Float[Tensor, " b"]:
-        """Random numbers of the next tokens."""
-        return self._chance[self.row, self.column, number].flatten()
+    def record(self, number: int, picked: Picked, ends: Int[Tensor, " ends"]) -> None:
+        """Keep the tokens drawn; what stands behind an end is cut off when all are drawn."""
+        self.token, self.drawn = picked.token, number + 1
+        self._ids[number, self.place] = picked.token
+        self._logprobs[number, :, self.place] = torch.stack([picked.logprob, picked.policy_logprob]).float()
+        self.going &= (picked.token[:, None] != ends).all(1)
 
-    def record(self, token: Int[Tensor, " b"], logprob: Float[Tensor, " b"], *, ended: Tensor) -> None:
-        """Keep what was drawn for replies that had not ended before."""
-        shape = self.row.shape
-        self.token = token.view(shape)
-        going = ~self.ended[self.row, self.column]
-        at = self.row[going], self.column[going]
-        self.ids[(*at, self.length[at])] = self.token[going]
-        self.length[at] += 1
-        self.total[at] += logprob.view(shape)[going].double()
-        self.ended[at] = ended.view(shape)[going]
-
-    def shrink(self) -> bool:
+    def shrink(self, number: int) -> bool:
         """Let ended replies leave, where that is worth a copy; whether any reply goes on."""
         self.cache.drawn += 1
-        going = ~self.ended[self.row, self.column]
-        most = int(going.sum(1).max())
-        kept = going.any(1).nonzero()[:, 0]
-        if not len(kept) or len(kept) * most > _WORTH_MOVING * going.numel():
-            return bool(len(kept))
+        if self.device.type == "cuda" and (number + 1) % _LOOK_EVERY:
+            return True
+        going = self.going.view(len(self.cache.lengths), -1)
+        counts = going.sum(1)
+        most, rows = int(counts.max()), int((counts > 0).sum())
+        if not rows or rows * most > _WORTH_MOVING * going.numel():
+            return bool(rows)
+        kept = counts.nonzero()[:, 0]
         order = (~going[kept]).long().argsort(dim=1, stable=True)[:, :most]
-        at = kept[:, None], order
-        self.row, self.column, self.token = self.row[at], self.column[at], self.token[at]
+        at = (kept[:, None] * going.shape[1] + order).flatten()
+        self.place, self.token, self.chance, self.going = (
+            each[at] for each in (self.place, self.token, self.chance, self.going)
+        )
         self.cache.keep(kept, order)
         return True
 
     def step(self, model: PolicyModel) -> Float[Tensor, "b v"]:
         """Feed the last tokens; logits of the next."""
-        states = _run(model, self.token.reshape(-1, 1), self.cache.positions, self.cache)
+        states = _run(model, self.token[:, None], self.cache.positions, self.cache)
         return model.logits(states[:, 0])
 
-    def replies(self) -> list[list[Reply]]:
+    def replies(self, ends: Int[Tensor, " ends"]) -> list[list[Reply]]:
         """Everything drawn, by prompt and number."""
-        ids, length = self.ids.cpu().numpy(), self.length.cpu().numpy()
-        ended, total = self.ended.cpu().numpy(), self.total.cpu().numpy()
-        return [
-            [
-                Reply(tuple(ids[p, k, : length[p, k]].tolist()), bool(ended[p, k]), float(total[p, k]))
-                for k in range(ids.shape[1])
-            ]
-            for p in range(len(ids))
-        ]
+        ids = self._ids[: self.drawn].T.cpu()
+        logprobs = self._logprobs[: self.drawn].permute(1, 2, 0).cpu().numpy()
+        made = [cut(one, *logprobs[:, i], ends=set(ends.tolist())) for i, one in enumerate(ids.tolist())]
+        count = len(made) // len(self.prompts)
+        return [made[start : start + count] for start in range(0, len(made), count)]
+
+
+def cut(
+    ids: Sequence[int], logprobs: Float[np.ndarray, " s"], policy_logprobs: Float[np.ndarray, " s"], *, ends: set[int]
+) -> Reply:
+    """The reply up to its first end token."""
+    stop = next((place + 1 for place, token in enumerate(ids) if token in ends), len(ids))
+    own = np.ascontiguousarray(logprobs[:stop])
+    return Reply(
+        ids=tuple(ids[:stop]),
+        finished=ids[stop - 1] in ends,
+        logprob=float(own.sum(dtype=np.float64)),
+        logprobs=own,
+        policy_logprobs=np.ascontiguousarray(policy_logprobs[:stop]),
+    )
 
 
 def _run(model: PolicyModel, ids: Tensor, position: Tensor, cache: DecodeCache) -> Float[Tensor, "b s d"]:
@@ -177,31 +169,6 @@ def _run(model: PolicyModel, ids: Tensor, position: Tensor, cache: DecodeCache) 
         ids, position_ids=position, attention_mask=mask, use_cache=False, decode=cache
     )[0]
     return states
-
-
-def pick(
-    logits: Float[Tensor, "b v"], chance: Float[Tensor, " b"], *, sampling: Sampling
-) -> tuple[Int[Tensor, " b"], Float[Tensor, " b"]]:
-    """One token for each row by inverting the distribution function, and its log-probability in nats."""
-    if sampling.temperature == 0:
-        token = logits.argmax(-1)
-        return token, torch.zeros_like(chance, dtype=torch.float32)
-    probability = (logits.float() / sampling.temperature).softmax(-1)
-    if sampling.top_p < 1:
-        probability = _nucleus(probability, sampling.top_p)
-    upto = probability.cumsum(-1)
-    aim = chance.to(upto.dtype)[:, None] * upto[:, -1:]
-    token = torch.searchsorted(upto, aim, right=True)[:, 0].clamp_max(logits.shape[-1] - 1)
-    chosen = probability.gather(-1, token[:, None])[:, 0]
-    return token, chosen.log()
-
-
-def _nucleus(probability: Float[Tensor, "b v"], share: float) -> Float[Tensor, "b v"]:
-    """The likeliest tokens that hold a share of the probability between them, scaled to sum to one."""
-    ordered, place = probability.sort(-1, descending=True)
-    inside = ordered.cumsum(-1) - ordered < share
-    kept = torch.zeros_like(probability).scatter_(-1, place, ordered * inside)
-    return kept / kept.sum(-1, keepdim=True)
 
 
 def ends_of(model: PolicyModel) -> Int[Tensor, " ends"]:

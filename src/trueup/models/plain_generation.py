@@ -1,11 +1,15 @@
 """Drawing replies with transformers' own generation, for models that ours does not fit; and how that is found out."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
-from trueup.models.generation import Reply, Sampling, draw, ends_of
+from trueup.models.generation import Reply, Sampling, cut, draw, ends_of
 from trueup.models.policy import PolicyModel
 
 logger = logging.getLogger(__name__)
@@ -19,9 +23,9 @@ def draw_with_transformers(
 ) -> list[list[Reply]]:
     """Draw `count` replies to each prompt; as `trueup.models.generation.draw`, for any causal model.
 
-    The seed fixes the draws of a call, but not of each reply by itself.
+    A reply is a function of the seed and of all the prompts that are drawn for together.
     """
-    core, size = model.core, max(map(len, prompts))
+    size = max(map(len, prompts))
     grid = torch.zeros(len(prompts), size, dtype=torch.long, device=model.device)
     real = torch.zeros_like(grid)
     for number, ids in enumerate(prompts):
@@ -32,8 +36,8 @@ def draw_with_transformers(
     model.share_nothing("it is sampled by transformers' own generation")
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed((seed * 1_000_003 + first) % 2**63)
-        result = core.generate(
+        torch.manual_seed(_seed(prompts, seed=seed, first=first))
+        result = model.core.generate(
             input_ids=grid,
             attention_mask=real,
             do_sample=warm,
@@ -41,17 +45,26 @@ def draw_with_transformers(
             max_new_tokens=sampling.max_new_tokens,
             return_dict_in_generate=True,
             output_scores=True,
+            output_logits=True,
             **options,
         )
-    steps = core.compute_transition_scores(result.sequences, result.scores, normalize_logits=True)
-    drawn, ends = result.sequences[:, size:].tolist(), set(ends_of(model).tolist())
-    flat = [_reply(ids, logprobs, ends) for ids, logprobs in zip(drawn, steps.tolist(), strict=True)]
+    drawn, ends = result.sequences[:, size:], set(ends_of(model).tolist())
+    own = _logprobs(result.logits, drawn)
+    logprobs = _logprobs(result.scores, drawn) if warm else np.zeros_like(own)
+    flat = [cut(ids, logprobs[i], own[i], ends=ends) for i, ids in enumerate(drawn.tolist())]
     return [flat[start : start + count] for start in range(0, len(flat), count)]
 
 
-def _reply(ids: Sequence[int], logprobs: Sequence[float], ends: set[int]) -> Reply:
-    stop = next((place + 1 for place, token in enumerate(ids) if token in ends), len(ids))
-    return Reply(tuple(ids[:stop]), ids[stop - 1] in ends, float(sum(logprobs[:stop])))
+def _seed(prompts: Sequence[Sequence[int]], *, seed: int, first: int) -> int:
+    """A seed of its own for each group of prompts, so that no two groups are drawn with the same random numbers."""
+    told = repr((seed, first, [[int(token) for token in ids] for ids in prompts]))
+    return int.from_bytes(hashlib.sha256(told.encode()).digest()[:8], "little") % 2**63
+
+
+def _logprobs(steps: Sequence[Tensor], drawn: Int[Tensor, "b s"]) -> Float[np.ndarray, "b s"]:
+    """Log-probabilities of what was drawn, from the logits of each step."""
+    found = [scores.float().log_softmax(-1).gather(-1, drawn[:, i, None]) for i, scores in enumerate(steps)]
+    return torch.cat(found, dim=1).cpu().numpy()
 
 
 @torch.inference_mode()

@@ -43,6 +43,11 @@ class ModelPolicy:
 
     def sample(self, prompts: Sequence[Prompt], count: int, *, seed: int) -> list[list[Sample]]:
         """Draw `count` responses to each prompt."""
+        _, drawn = self.draw(prompts, count, seed=seed)
+        return [self._samples(prompt, replies) for prompt, replies in zip(prompts, drawn, strict=True)]
+
+    def draw(self, prompts: Sequence[Prompt], count: int, *, seed: int) -> tuple[list[list[int]], list[list[Reply]]]:
+        """Token ids of each prompt, and of `count` replies to each."""
         known = self.checkpoint
         asked = encode_prompts(prompts, tokenizer=known.tokenizer, form=known.form)
         drawn: list[list[Reply]] = [[] for _ in prompts]
@@ -54,7 +59,7 @@ class ModelPolicy:
                 for i, one in zip(group, replies, strict=True):
                     drawn[i] += one
                 bar.update(len(group) * number)
-        return [self._samples(prompt, replies) for prompt, replies in zip(prompts, drawn, strict=True)]
+        return asked, drawn
 
     def _groups(self, asked: Sequence[Sequence[int]], count: int) -> Iterator[tuple[list[int], int]]:
         """Prompts to be answered together, of like length, and how many replies of each at a time."""
@@ -76,17 +81,18 @@ class ModelPolicy:
         return how(model, asked, count, sampling=self.sampling, seed=seed, first=first)
 
     def _samples(self, prompt: Prompt, replies: Sequence[Reply]) -> list[Sample]:
+        return [
+            Sample(text=text, tokens=len(reply.ids), finished=reply.finished, logprob=reply.logprob)
+            for text, reply in zip(self.texts(prompt, replies), replies, strict=True)
+        ]
+
+    def texts(self, prompt: Prompt, replies: Sequence[Reply]) -> list[str]:
+        """What replies to a prompt say, without what the template puts around them."""
         lead, tail = _around_reply(prompt, self.checkpoint)
         bodies = [reply.ids[:-1] if reply.finished else reply.ids for reply in replies]
         texts = [text.removeprefix(lead) for text in _decode(bodies, self.checkpoint.tokenizer)]
         return [
-            Sample(
-                text=text.removesuffix(tail) if reply.finished else text,
-                tokens=len(reply.ids),
-                finished=reply.finished,
-                logprob=reply.logprob,
-            )
-            for text, reply in zip(texts, replies, strict=True)
+            text.removesuffix(tail) if reply.finished else text for text, reply in zip(texts, replies, strict=True)
         ]
 
 

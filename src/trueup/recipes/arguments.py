@@ -13,8 +13,13 @@ from trueup.errors import MissingExtraError, RecipeError
 from trueup.recipes.run_settings import TrainingRun
 
 
-def training_arguments(recipe: TrainingRun, *, rows: int) -> TrainingArguments:
+def training_arguments(recipe: TrainingRun, *, rows: int, steps: int | None = None) -> TrainingArguments:
     """Transformers' arguments for a run over so many rows.
+
+    Args:
+        recipe: The run's recipe.
+        rows: Rows of the data set.
+        steps: Optimiser steps, where the recipe's passes over the rows do not say.
 
     Raises:
         RecipeError: Fields do not fit together, or a tracker is unknown.
@@ -23,14 +28,15 @@ def training_arguments(recipe: TrainingRun, *, rows: int) -> TrainingArguments:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if recipe.batch_size % world:
         raise RecipeError(f"batch_size {recipe.batch_size} cannot be shared evenly by {world} devices")
-    steps = recipe.max_steps or math.ceil(math.ceil(rows / recipe.batch_size) * recipe.epochs)
+    given = recipe.max_steps or steps
+    steps = given or math.ceil(math.ceil(rows / recipe.batch_size) * recipe.epochs)
     _check_trackers(recipe.report_to)
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported() if recipe.bf16 is None else recipe.bf16
     return TrainingArguments(
         output_dir=str(recipe.output),
         per_device_train_batch_size=recipe.batch_size // world,
         num_train_epochs=recipe.epochs,
-        max_steps=recipe.max_steps or -1,
+        max_steps=given or -1,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=recipe.schedule,
         warmup_steps=round(recipe.warmup * steps),

@@ -14,6 +14,9 @@ _QUANTITIES = {
     "accuracy on held-out pairs": "eval_accuracy",
     "spread of rewards": "reward_std",
     "mean reward": "mean_reward",
+    "reward of samples": "reward",
+    "KL to the reference (nats)": "kl",
+    "tokens of a response": "completions/mean_length",
     "gradient norm": "grad_norm",
 }
 

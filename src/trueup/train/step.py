@@ -153,6 +153,7 @@ def summarize(means: dict[str, float]) -> dict[str, float]:
     """Turn means of squares into standard deviations."""
     for name, mean, square in (
         ("reward_std", "mean_reward", "reward_square"),
+        ("reward_std", "reward", "rollout_reward_square"),
         ("hidden_norm_std", "hidden_norm_mean", "hidden_norm_square"),
     ):
         if square in means:

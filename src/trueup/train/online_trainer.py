@@ -1,0 +1,213 @@
+"""The online trainer: a policy learns from what it drew itself."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
+
+from trueup.data.rows import Prompt, prompt_text
+from trueup.data.templates import TextFormat
+from trueup.errors import RecipeError, TrueupError
+from trueup.models.generation import Sampling
+from trueup.models.plan import Part
+from trueup.models.policy import PolicyModel, Tokens
+from trueup.models.policy_checkpoints import PolicyCheckpoint
+from trueup.policies.model import ModelPolicy
+from trueup.rewards.base import Reward
+from trueup.rewards.shaping import Shaping
+from trueup.train.collecting import Collected, Collector
+from trueup.train.online_metrics import observe, warnings_of
+from trueup.train.policy_trainer import PolicyTrainer
+from trueup.train.prompt_order import Rhythm, minibatch, prompts_of
+from trueup.train.references import Reference
+from trueup.train.rollouts import BRANCH_FIELDS, TOKEN_FIELDS, RolloutRow, load_rows, save_rows
+from trueup.train.step import Step
+from trueup.types import OnlineObjective, PolicyBatch
+
+logger = logging.getLogger(__name__)
+
+ROLLOUTS = "rollouts.safetensors"
+
+
+class _Steps(Dataset[int]):
+    """The numbers of a run's optimiser steps; what a step learns from is drawn when it begins."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __getitem__(self, number: int) -> int:
+        return number
+
+
+class OnlineTrainer(PolicyTrainer):
+    """Draws replies, scores them, and learns from them, in turns.
+
+    Args:
+        model: The policy, which both draws and learns.
+        args: transformers' arguments; `max_steps` counts optimiser steps.
+        prompts: What it is asked.
+        reward: What is optimised.
+        terms: The loss: a method and its regularisers.
+        rhythm: How drawing and learning alternate.
+        sampling: How replies are drawn.
+        tokenizer: The policy's tokenizer.
+        form: How text becomes tokens.
+        token_budget: Token slots of one pass.
+        shaping: What becomes of rewards before they are learned from.
+        reference: What the policy is held against; needed by a KL coefficient and by some terms.
+        kl_coefficient: Weight, within the reward, of the KL to the reference, per nat.
+        provenance: Plain values saved with every checkpoint.
+        callbacks: Further callbacks.
+    """
+
+    def __init__(
+        self,
+        model: PolicyModel,
+        args: TrainingArguments,
+        *,
+        prompts: Sequence[Prompt],
+        reward: Reward,
+        terms: Sequence[OnlineObjective],
+        rhythm: Rhythm,
+        sampling: Sampling,
+        tokenizer: PreTrainedTokenizerBase,
+        form: TextFormat,
+        token_budget: int,
+        shaping: Shaping | None = None,
+        reference: Reference | None = None,
+        kl_coefficient: float = 0.0,
+        provenance: Mapping[str, Any] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        if args.max_steps <= 0:
+            raise RecipeError(f"max_steps must be positive, got {args.max_steps}; an online run has no epochs")
+        needs = {need for term in terms for need in term.needs}
+        if reference is None and (kl_coefficient or needs & {"reference", "forward_kl"}):
+            raise RecipeError("a KL coefficient or a term of the loss needs a reference")
+        self.prompts, self.reward, self.rhythm = list(prompts), reward, rhythm
+        self.needs = needs
+        self._rows: list[RolloutRow] = []
+        self._asked: list[int] = []
+        super().__init__(
+            model,
+            args,
+            terms=terms,
+            train_dataset=_Steps(args.max_steps),  # type: ignore[arg-type]
+            tokenizer=tokenizer,
+            form=form,
+            token_budget=token_budget,
+            provenance=provenance,
+            callbacks=callbacks,
+        )
+        known = PolicyCheckpoint(model, tokenizer, form)
+        self.collector = Collector(
+            policy=ModelPolicy(checkpoint=known, name="policy", sampling=sampling),
+            prompts=self.prompts,
+            reward=reward,
+            shaping=shaping or Shaping(),
+            samples=rhythm.samples,
+            terms=terms,
+            kl_coefficient=kl_coefficient,
+            reference=reference,
+            old_values=self._values_now if "value" in needs else None,
+            token_budget=token_budget,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            computing=self.compute_loss_context_manager,
+        )
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The steps' numbers, the same on every device."""
+        return DataLoader(_Steps(self.args.max_steps), batch_size=1, collate_fn=lambda numbers: {"step": numbers[0]})
+
+    def training_step(self, model: nn.Module, inputs: Mapping[str, Any], num_items_in_batch: object = None) -> Tensor:
+        """Draw, where a new rollout is due, and take the step that it is the turn of."""
+        rows = self._rows_of_step(model)
+        start = time.perf_counter()
+        loss = super().training_step(model, {"rows": rows})
+        self._tally.add("seconds/train", torch.tensor([time.perf_counter() - start]))
+        return loss
+
+    def _rows_of_step(self, model: nn.Module) -> list[RolloutRow]:
+        step = int(self.state.global_step)
+        if step % self.rhythm.steps == 0 or not self._rows:
+            self._collect(model, step // self.rhythm.steps)
+        chosen = minibatch(range(len(self._rows)), step=step, rhythm=self.rhythm, seed=self.args.seed)
+        return [self._rows[i] for i in chosen]
+
+    def _collect(self, model: nn.Module, rollout: int) -> None:
+        numbers = prompts_of(rollout, total=len(self.prompts), rhythm=self.rhythm, seed=self.args.seed)
+        self.collector.policy.checkpoint.model.eval()
+        try:
+            # A seed of its own for each rollout, or a prompt that comes again would get the same replies again.
+            found = self.collector.collect(numbers, seed=self.args.seed * 1_000_003 + rollout)
+        except TrueupError as error:
+            self._stop_whole(model, error)
+            raise
+        self._rows, self._asked = found.rows, numbers
+        self._report(found)
+
+    def _stop_whole(self, model: nn.Module, error: TrueupError) -> None:
+        """Save what has been learned before a reward that fails ends the run."""
+        step = int(self.state.global_step)
+        folder = Path(self.args.output_dir) / f"checkpoint-{step}"
+        if step and not folder.is_dir():
+            self._rows = []
+            self._save_checkpoint(model)
+        logger.error("stopped before step %d, with everything up to it saved: %s", step + 1, error)
+
+    def _report(self, found: Collected) -> None:
+        observe(self._tally, found, samples=self.rhythm.samples)
+        for words in warnings_of(found, samples=self.rhythm.samples, max_new_tokens=self._longest):
+            logger.warning("step %d: %s", self.state.global_step + 1, words)
+
+    @property
+    def _longest(self) -> int:
+        return self.collector.policy.sampling.max_new_tokens
+
+    # What objectives see
+
+    def _batch(self, step: Step, part: Part, out: Tokens) -> PolicyBatch:
+        rows: list[RolloutRow] = [step.rows[i] for i in part]  # type: ignore[misc]
+        known: RolloutRow = step.rows[0]  # type: ignore[assignment]
+        device = out.logprob.device
+        fields: dict[str, Tensor] = {}
+        for names, held in ((TOKEN_FIELDS, "tokens_of"), (BRANCH_FIELDS, "branches_of")):
+            for name in names:
+                if name in getattr(known, held):
+                    pieces = [getattr(row, held)[name] for row in rows] or [getattr(known, held)[name][:0]]
+                    fields[name] = torch.cat(pieces).to(device)
+        return replace(super()._batch(step, part, out), **fields)
+
+    def _values_now(self, rows: Sequence[RolloutRow]) -> list[Tensor]:
+        raise NotImplementedError
+
+    # Checkpoints
+
+    def _write(self, folder: Path, state: Mapping[str, Tensor] | None) -> None:
+        super()._write(folder, state)
+        if self._rows and self.state.global_step % self.rhythm.steps and folder.name != ".partial-model":
+            save_rows(self._rows, folder / ROLLOUTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        path = Path(resume_from_checkpoint) / ROLLOUTS
+        self._rows = load_rows(path) if path.is_file() else []
+
+    def _describe(self, index: int) -> Mapping[str, Any]:
+        row = next((row for row in self._rows if row.index == index), None)
+        asked = {"prompt": prompt_text(self.prompts[index]), "prompt number": index}
+        if row is None:
+            return asked
+        replies = [ids[row.prompt_length :] for ids in row.sequences()]
+        return {**asked, "responses": self.tokenizer.batch_decode([ids.tolist() for ids in replies])}
