@@ -56,7 +56,7 @@ def fit_policy(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> PolicyCheckpoint:
     """Fine-tune a policy on all responses of the rows."""
-    with _quiet():
+    with quietly():
         tokenizer = load_tokenizer(base)
         set_seed(seed)
         model = new_policy(base, tokenizer=tokenizer, from_scratch=from_scratch)
@@ -78,7 +78,7 @@ def fit_reward(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Checkpoint:
     """Train a reward model on labelled pairs; its head is drawn, and its rows ordered, by the seed."""
-    with _quiet():
+    with quietly():
         tokenizer = load_tokenizer(base)
         set_seed(seed)
         model = new_reward_model(base, tokenizer=tokenizer, generator=torch.Generator().manual_seed(seed))
@@ -126,7 +126,7 @@ def _train(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Many trainings in a row need no loading reports."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()

@@ -120,17 +120,19 @@ def _drawn(path: Path, policy: Path, prompts: Sequence[str], world: World, *, sa
     if folder.missing(ids, samples):
         source = load_scale_policy(policy, progress=progress)
         draw_pool(folder, source, prompts, ids=ids, samples=samples, seed=0)
-    gold = FunctionReward(_gold_of(world), GOLD)
+    gold = gold_of(world)
     folder.begin_reward(GOLD, place=f"world {world.seed}", fingerprint=None)
     score_folder(folder, gold, ids=ids, samples=samples)
     return folder.read(ids, samples=samples, rewards=[GOLD])
 
 
-def _gold_of(world: World) -> Any:
+def gold_of(world: World) -> FunctionReward:
+    """The world's program as a reward."""
+
     def gold(prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
         return world.gold_reward(prompts, completions)
 
-    return gold
+    return FunctionReward(gold, GOLD)
 
 
 def _row(pool: Pool, number: int) -> Row:

@@ -1,11 +1,35 @@
 """Objectives, by name: what a recipe may choose from.
 
 A reward-model loss has two axes: an objective that says what a preference is worth, and regularisers that are added.
-BT-BSR is `bradley_terry` with `bsr`; BT-DR is `bradley_terry` with `direct_rewards`.
+BT-BSR is `bradley_terry` with `bsr`; BT-DR is `bradley_terry` with `direct_rewards`. So has the loss of a policy that
+learns from its own samples: PPO is `ppo` with `value_loss`, GRPO `grpo` with `forward_kl_k3`, SuperHF `superhf` with
+`forward_kl_prior_sum`.
 """
 
 from collections.abc import Mapping
 
+from trueup.objectives.policy.grpo import GRPO
+from trueup.objectives.policy.grpo_tokens import GRPOTokens
+from trueup.objectives.policy.ppo import PPO
+from trueup.objectives.policy.regularizers.chi_squared import ChiSquared
+from trueup.objectives.policy.regularizers.entropy_bonus import EntropyBonus
+from trueup.objectives.policy.regularizers.forward_kl import ForwardKL
+from trueup.objectives.policy.regularizers.forward_kl_k3 import ForwardKLk3
+from trueup.objectives.policy.regularizers.forward_kl_prior import ForwardKLPrior
+from trueup.objectives.policy.regularizers.forward_kl_prior_sum import ForwardKLPriorSum
+from trueup.objectives.policy.regularizers.released_chi_squared import ReleasedChiSquared
+from trueup.objectives.policy.regularizers.released_kl import ReleasedKL
+from trueup.objectives.policy.regularizers.released_sqrt_chi_squared import ReleasedSqrtChiSquared
+from trueup.objectives.policy.regularizers.reverse_kl import ReverseKL
+from trueup.objectives.policy.regularizers.reverse_kl_k2 import ReverseKLk2
+from trueup.objectives.policy.regularizers.reverse_kl_to_go import ReverseKLToGo
+from trueup.objectives.policy.regularizers.sqrt_chi_squared import SqrtChiSquared
+from trueup.objectives.policy.regularizers.tsallis import Tsallis
+from trueup.objectives.policy.reinforce import Reinforce
+from trueup.objectives.policy.reinforce_normalized import ReinforceNormalized
+from trueup.objectives.policy.rloo import RLOO
+from trueup.objectives.policy.superhf import SuperHF
+from trueup.objectives.policy.value_loss import ValueLoss
 from trueup.objectives.reward.bradley_terry import BradleyTerry
 from trueup.objectives.reward.bsr import BatchSumToZero
 from trueup.objectives.reward.centering import Centering
@@ -14,7 +38,7 @@ from trueup.objectives.reward.hinge import Hinge
 from trueup.objectives.reward.logit_normalized import LogitNormalized
 from trueup.objectives.reward.margin import Margin
 from trueup.objectives.reward.plackett_luce import PlackettLuce
-from trueup.types import RewardObjective
+from trueup.types import OnlineObjective, RewardObjective
 
 REWARD_OBJECTIVES: Mapping[str, type[RewardObjective]] = {
     "bradley_terry": BradleyTerry,
@@ -30,15 +54,67 @@ REWARD_REGULARIZERS: Mapping[str, type[RewardObjective]] = {
     "direct_rewards": DirectRewards,
 }
 
+POLICY_OBJECTIVES: Mapping[str, type[OnlineObjective]] = {
+    "rloo": RLOO,
+    "reinforce": Reinforce,
+    "reinforce_normalized": ReinforceNormalized,
+    "ppo": PPO,
+    "grpo": GRPO,
+    "grpo_tokens": GRPOTokens,
+    "superhf": SuperHF,
+}
+
+POLICY_REGULARIZERS: Mapping[str, type[OnlineObjective]] = {
+    "value_loss": ValueLoss,
+    "reverse_kl": ReverseKL,
+    "reverse_kl_to_go": ReverseKLToGo,
+    "reverse_kl_k2": ReverseKLk2,
+    "forward_kl": ForwardKL,
+    "forward_kl_k3": ForwardKLk3,
+    "forward_kl_prior": ForwardKLPrior,
+    "forward_kl_prior_sum": ForwardKLPriorSum,
+    "chi_squared": ChiSquared,
+    "sqrt_chi_squared": SqrtChiSquared,
+    "tsallis": Tsallis,
+    "entropy": EntropyBonus,
+    "released_kl": ReleasedKL,
+    "released_chi_squared": ReleasedChiSquared,
+    "released_sqrt_chi_squared": ReleasedSqrtChiSquared,
+}
+
 __all__ = [
+    "GRPO",
+    "POLICY_OBJECTIVES",
+    "POLICY_REGULARIZERS",
+    "PPO",
     "REWARD_OBJECTIVES",
     "REWARD_REGULARIZERS",
+    "RLOO",
     "BatchSumToZero",
     "BradleyTerry",
     "Centering",
+    "ChiSquared",
     "DirectRewards",
+    "EntropyBonus",
+    "ForwardKL",
+    "ForwardKLPrior",
+    "ForwardKLPriorSum",
+    "ForwardKLk3",
+    "GRPOTokens",
     "Hinge",
     "LogitNormalized",
     "Margin",
     "PlackettLuce",
+    "Reinforce",
+    "ReinforceNormalized",
+    "ReleasedChiSquared",
+    "ReleasedKL",
+    "ReleasedSqrtChiSquared",
+    "ReverseKL",
+    "ReverseKLToGo",
+    "ReverseKLk2",
+    "SqrtChiSquared",
+    "SuperHF",
+    "Tsallis",
+    "ValueLoss",
 ]

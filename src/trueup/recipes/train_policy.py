@@ -1,0 +1,213 @@
+"""`trueup train policy`: from prompts and a reward to an optimised policy."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
+
+from trueup.data.demonstrations import PromptFile, read_prompts
+from trueup.data.replies import encode_prompts
+from trueup.data.rows import Prompt, prompt_text
+from trueup.data.templates import TextFormat
+from trueup.errors import DataError
+from trueup.files import write_text
+from trueup.models.checkpoints import format_of, load_tokenizer, read_side_file
+from trueup.models.policy import PolicyModel
+from trueup.models.policy_checkpoints import new_policy
+from trueup.recipes.arguments import training_arguments
+from trueup.recipes.config import dump
+from trueup.recipes.policy_settings import TrainPolicy
+from trueup.recipes.provenance import versions
+from trueup.recipes.resume import check_same_data, checkpoint_to_resume
+from trueup.recipes.runs import adapter_errors, finish, open_run, run
+from trueup.report.page import write_page
+from trueup.report.training import read_log, training_page
+from trueup.rewards.base import Reward
+from trueup.rewards.load import load_reward
+from trueup.rewards.weighted import WeightedSum
+from trueup.train.anchor_callback import AnchorCallback
+from trueup.train.callbacks import MetricsFile, ProgressBar
+from trueup.train.online_trainer import OnlineTrainer
+from trueup.train.references import AdapterOff, ModelReference, Reference
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """What a run leaves behind.
+
+    Args:
+        model: Folder of the finished policy.
+        metrics: The last line of the log.
+        dropped: How many prompts were too long.
+        stopped: Why the run ended before its last step; None where it did not.
+    """
+
+    model: Path
+    metrics: Mapping[str, float]
+    dropped: int
+    stopped: str | None = None
+
+    def summary(self) -> str:
+        """The end of the run, in a few lines."""
+        shown = ("reward", "kl", "completions/mean_length")
+        words = ", ".join(f"{name} {self.metrics[name]:.3g}" for name in shown if name in self.metrics)
+        lines = [f"policy: {self.model}", f"  last steps: {words}"]
+        return "\n".join(lines + ([f"  stopped early: {self.stopped}"] if self.stopped else []))
+
+
+def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = ()) -> TrainedPolicy:
+    """Optimise a policy as the recipe says.
+
+    Raises:
+        DataError: Prompts cannot be used; nothing was written.
+        CheckpointError: A model or a checkpoint to resume from cannot be used.
+        OutputError: The run directory cannot be written.
+        EndpointError: A reward's server failed for good; everything learned until then is saved.
+        NonFiniteError: A reward or the loss became NaN; everything learned until then is saved.
+    """
+    checkpoint = checkpoint_to_resume(recipe.output, resume=recipe.resume)
+    file = read_prompts(recipe.data.train, split=recipe.data.split, limit=recipe.data.limit)
+    tokenizer = load_tokenizer(recipe.tokenizer or recipe.model, trust_remote_code=recipe.trust_remote_code)
+    set_seed(recipe.seed)
+    model, form = _build_model(recipe, tokenizer)
+    prompts = _short_enough(recipe, file, tokenizer, form)
+    reward = _reward_of(recipe)
+    open_run(recipe)
+    long = _list_long(recipe, file, prompts)
+    if checkpoint is not None:
+        check_same_data(checkpoint, fingerprint=file.fingerprint, source=recipe.data.train)
+    bar = ProgressBar("policy")
+    reference = _reference_of(recipe, model, tokenizer)
+    trainer = OnlineTrainer(
+        model,
+        training_arguments(recipe, rows=len(prompts), steps=_steps_of(recipe, len(prompts))),
+        prompts=prompts,
+        reward=reward,
+        terms=recipe.terms,
+        rhythm=recipe.rhythm,
+        sampling=recipe.sampling,
+        tokenizer=tokenizer,
+        form=form,
+        token_budget=recipe.token_budget,
+        shaping=recipe.shaping,
+        reference=reference,
+        kl_coefficient=recipe.kl_coefficient,
+        provenance=_provenance(recipe, file, prompts),
+        callbacks=[MetricsFile(recipe.output / "metrics.jsonl"), bar, *_anchor_of(recipe, reference), *callbacks],
+    )
+    model.settle()  # the trainer has moved the weights to their device
+    if isinstance(reference, ModelReference):
+        reference.model.to(model.device).settle()
+    logger.info(model.describe_sharing())
+    run(trainer, checkpoint, bar)
+    folder = finish(recipe, trainer)
+    if trainer.is_world_process_zero():
+        _write_page(recipe, file, prompts)
+    lines = [line for line in trainer.state.log_history if "reward" in line]
+    return TrainedPolicy(folder, lines[-1] if lines else {}, long)
+
+
+def _build_model(recipe: TrainPolicy, tokenizer: PreTrainedTokenizerBase) -> tuple[PolicyModel, TextFormat]:
+    with adapter_errors(recipe.model):
+        model = new_policy(
+            recipe.model,
+            tokenizer=tokenizer,
+            from_scratch=recipe.from_scratch,
+            lora=recipe.lora.build() if recipe.lora else None,
+            trust_remote_code=recipe.trust_remote_code,
+        )
+    if recipe.gradient_checkpointing:
+        model.core.gradient_checkpointing_enable({"use_reentrant": False})
+    return model, format_of(recipe.model, tokenizer, read_side_file(Path(recipe.model)), model.core)
+
+
+def _short_enough(
+    recipe: TrainPolicy, file: PromptFile, tokenizer: PreTrainedTokenizerBase, form: TextFormat
+) -> list[Prompt]:
+    limit = recipe.data.max_prompt_tokens
+    if form.max_length is not None:
+        limit = min(limit, form.max_length - recipe.max_new_tokens)
+    lengths = [len(ids) for ids in encode_prompts(file.prompts, tokenizer=tokenizer, form=form)]
+    kept = [prompt for prompt, length in zip(file.prompts, lengths, strict=True) if length <= limit]
+    if not kept:
+        raise DataError(
+            f"all {len(lengths)} prompts have more than {limit} tokens",
+            file=recipe.data.train,
+            cure=f"raise data.max_prompt_tokens, or lower max_new_tokens ({recipe.max_new_tokens}) if the policy's "
+            f"length ({form.max_length}) is what limits them",
+        )
+    return kept
+
+
+def _list_long(recipe: TrainPolicy, file: PromptFile, kept: Sequence[Prompt]) -> int:
+    """List what is too long beside the run."""
+    known = set(kept)
+    long = [(origin, prompt) for origin, prompt in zip(file.origins, file.prompts, strict=True) if prompt not in known]
+    if long:
+        path = recipe.output / "dropped-train.jsonl"
+        lines = [{"row": str(origin), "reason": "too long", "prompt": prompt_text(prompt)} for origin, prompt in long]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+        logger.warning("%d prompts used; %d are too long (listed in %s)", len(kept), len(long), path)
+    return len(long)
+
+
+def _reward_of(recipe: TrainPolicy) -> Reward:
+    parts = [
+        load_reward(f"{label}={place}", token_budget=recipe.token_budget, trust_remote_code=recipe.trust_remote_code)
+        for label, place in recipe.rewards.items()
+    ]
+    if len(parts) == 1 and recipe.reward_weights is None:
+        return parts[0]
+    return WeightedSum(parts=parts, weights=recipe.reward_weights or [1.0] * len(parts))
+
+
+def _reference_of(recipe: TrainPolicy, model: PolicyModel, tokenizer: PreTrainedTokenizerBase) -> Reference | None:
+    if not recipe.needs_reference:
+        return None
+    if recipe.lora is not None and recipe.reference is None and recipe.anchor is None:
+        return AdapterOff(model, token_budget=recipe.token_budget)
+    base = recipe.reference or recipe.model
+    lora = recipe.lora.build() if recipe.lora is not None and recipe.anchor is not None else None
+    held = new_policy(base, tokenizer=tokenizer, lora=lora, trust_remote_code=recipe.trust_remote_code)
+    if recipe.from_scratch and recipe.reference is None:
+        held.load_state_dict(model.state_dict())
+    return ModelReference(held, token_budget=recipe.token_budget)
+
+
+def _anchor_of(recipe: TrainPolicy, reference: Reference | None) -> list[TrainerCallback]:
+    if recipe.anchor is None:
+        return []
+    held = reference.model.pretrained if isinstance(reference, ModelReference) else None
+    return [AnchorCallback(recipe.anchor, reference=held)]
+
+
+def _steps_of(recipe: TrainPolicy, prompts: int) -> int:
+    rhythm = recipe.rhythm
+    return recipe.max_steps or max(round(recipe.epochs * (prompts // rhythm.prompts)) * rhythm.steps, 1)
+
+
+def _provenance(recipe: TrainPolicy, file: PromptFile, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    return {
+        "recipe": yaml.safe_load(dump(recipe)),
+        "data": {"train": recipe.data.train, "rows": len(prompts), "fingerprint": file.fingerprint},
+        "versions": versions(),
+        "seed": recipe.seed,
+    }
+
+
+def _write_page(recipe: TrainPolicy, file: PromptFile, prompts: Sequence[Prompt]) -> None:
+    facts = {
+        "data": f"{recipe.data.train} ({len(prompts)} prompts, {file.fingerprint[:16]})",
+        "seed": str(recipe.seed),
+        **versions(),
+    }
+    log = read_log(recipe.output / "metrics.jsonl")
+    page = training_page(recipe.output.resolve().name, log, facts=facts, recipe=dump(recipe))
+    write_page(page, recipe.output / "report.html")
