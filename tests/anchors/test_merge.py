@@ -302,7 +302,7 @@ def test_a_full_disk_leaves_the_earlier_merge(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(merge_module, "write_settings", lambda *_, **__: full())
-    with pytest.raises(OutputError, match="No space left on device.; free some space"):
+    with pytest.raises(OutputError, match=r"No space left on device\); free some space"):
         merged(models[:2], tmp_path / "out", [0.1, 0.9])
     assert all(torch.equal(state(tmp_path / "out")[name], tensor) for name, tensor in before.items())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

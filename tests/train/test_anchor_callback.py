@@ -170,6 +170,23 @@ def test_trl_is_held_to_its_elastic_average(start, tmp_path):
     assert not close(third, w0, 1e-3)
 
 
+def test_trl_is_held_to_a_soup_from_the_first_step(start, tmp_path):
+    """The policy starts at one member, so the first KL is not 0; the soup stays where it is."""
+    other, tokenizer = AutoModelForCausalLM.from_pretrained(start), make_tokenizer(pad="<pad>", bos="<s>")
+    w0 = dict(AutoModelForCausalLM.from_pretrained(start).named_parameters())
+    for parameter in other.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    other.save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    anchor = Soup(other=tmp_path / "other", alpha=0.75)
+    callbacks = lambda trainer: [AnchorCallback(anchor, reference=trainer.ref_model)]  # noqa: E731
+    trainer = rloo(tmp_path / "run", start, callbacks, max_steps=2)
+    w2 = dict(other.named_parameters())
+    expected = {name: 0.75 * w0[name] + 0.25 * w2[name] for name in w0}
+    assert close(dict(trainer.ref_model.named_parameters()), expected, 1e-6)
+    assert trainer.state.log_history[0]["kl"] > 1e-3
+
+
 def test_trl_without_a_jump_is_trl(start, tmp_path):
     """An endless period leaves the run bit for bit what it is."""
     plain = rloo(tmp_path / "plain", start, lambda trainer: [])
@@ -196,7 +213,7 @@ def test_trl_is_held_to_an_adapter_s_average(start, tmp_path):
 def test_resuming_is_bit_equal(train, tmp_path):
     """From a checkpoint in the middle of a period, with the average on its way."""
     anchor = ElasticReset(decay=0.7, period=3, offset=2)
-    saving = {"save_strategy": "steps", "save_steps": 1}
+    saving = {"save_strategy": "steps", "save_steps": 2}
     callback = AnchorCallback(anchor)
     whole = train(tmp_path / "whole", callback, **saving)
     assert (tmp_path / "whole" / "checkpoint-4" / "anchor" / "state.safetensors").is_file()

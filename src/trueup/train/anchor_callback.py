@@ -77,6 +77,7 @@ class AnchorCallback(TrainerCallback):
                 "give reference=trainer.ref_model (TRL has one unless beta is 0 or the model has an adapter), or "
                 'reference="ref" for a model that came to TRL with an adapter'
             )
+        self._renew_reference(model)
 
     def on_step_end(
         self,

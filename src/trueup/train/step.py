@@ -5,6 +5,7 @@ the first pass; coupled objectives get the whole step's sums, from an extra pass
 several micro-batches.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -144,9 +145,12 @@ def reduce_loss(
 
 
 def term_name(term: object) -> str:
-    """`BatchSumToZero` -> `batch_sum_to_zero`."""
-    name = type(term).__name__
-    return "".join("_" + letter.lower() if letter.isupper() and i else letter.lower() for i, letter in enumerate(name))
+    """`BatchSumToZero` -> `batch_sum_to_zero`, `ReverseKL` -> `reverse_kl`."""
+    return _WORDS.sub("_", type(term).__name__).lower()
+
+
+# Where a word begins: after a small letter, at the last capital of a row of them, or at a `k2` behind one.
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z](?!\d)|[a-z]\d)")
 
 
 def summarize(means: dict[str, float]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from trueup.lab.gold_proxy import ProxyPlan, ProxyScores, Setup, SetupPlan, set_
 from trueup.lab.policies import PolicyPlan
 from trueup.lab.proxy_runs import ProxyRun, run_proxy
 from trueup.lab.scale_models import Shape
+from trueup.lab.tabular.runs import QUICK, TabularPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class Scale:
         coefficients: Strengths of batch-wise sum-to-zero.
         shift_prompts: Training pairs of the four-shift table.
         shift_fit: How its models are trained.
+        policy_steps: Optimiser steps of a policy.
+        tabular: What is run in each tabular world.
         workers: Processes; each computes one world at a time on one thread.
         folder: Where policies, pools and scores are kept; the user's cache folder by default.
     """
@@ -53,6 +56,8 @@ class Scale:
     coefficients: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
     shift_prompts: int = 2_000
     shift_fit: Fit = field(default_factory=lambda: Fit(learning_rate=1e-3, batch_size=32, epochs=3.0))
+    policy_steps: int = 100
+    tabular: TabularPlan = field(default_factory=TabularPlan)
     workers: int = 1
     folder: Path | None = None
 
@@ -157,6 +162,8 @@ def quick_scale(*, seeds: int | None = None, workers: int = 1, folder: Path | No
         members=3,
         coefficients=(1e-2, 1e-1),
         shift_prompts=400,
+        policy_steps=30,
+        tabular=QUICK,
         workers=workers,
         folder=folder,
     )
