@@ -52,11 +52,41 @@ VERBS = (
         "measure reward models; writes audit.json and report.html",
         positional="models",
     ),
+    Verb(
+        ("audit", "policy"),
+        "trueup.recipes.audit_policy:AuditPolicy:audit_policy",
+        "did a run go too far? writes audit.json and report.html",
+        positional="runs",
+    ),
     Verb(("score",), "trueup.recipes.score:Score:score", "rewards for a file of prompts and responses"),
     Verb(
         ("bestofn",),
         "trueup.recipes.best_of_n:BestOfN:best_of_n",
         "proxy and gold against KL for n = 1..N, from one pool",
+    ),
+    Verb(
+        ("merge", "soup"),
+        "trueup.recipes.merge:MergeSoup:merge_soup",
+        "average the weights of models",
+        positional="models",
+    ),
+    Verb(
+        ("merge", "slerp"),
+        "trueup.recipes.merge:MergeSlerp:merge_slerp",
+        "merge models spherically around their base",
+        positional="models",
+    ),
+    Verb(
+        ("merge", "liti"),
+        "trueup.recipes.merge:MergeLiti:merge_liti",
+        "go from a start towards an end, or beyond",
+        positional="models",
+    ),
+    Verb(
+        ("merge", "ema"),
+        "trueup.recipes.merge:MergeEma:merge_ema",
+        "moving average over checkpoints of a run",
+        positional="models",
     ),
     Verb(("lab", "build"), "trueup.recipes.lab_build:LabBuild:lab_build", "a scale policy of the small language world"),
     Verb(

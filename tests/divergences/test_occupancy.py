@@ -54,7 +54,7 @@ def random_process(seed, states=4, actions=3):
 
 
 def test_two_states_by_hand():
-    """From the first state the only move leads to the second, which is never left: 1 - gamma of the time, then gamma."""
+    """From the first state the only move leads to the second, never left: 1 - gamma of the time, then gamma."""
     transition = table([[0.0, 1.0]], [[0.0, 1.0]]).reshape(2, 1, 2)
     mu = state_occupancy(torch.ones(2, 1).double(), transition, start=table([1.0, 0.0])[0], gamma=0.9)
     assert mu.tolist() == pytest.approx([0.1, 0.9])
@@ -143,7 +143,7 @@ def test_what_the_reference_never_visits():
 def test_total_variation_bounds_every_reward_within_one():
     generator = seeded(4)
     mu, reference = (simplex(generator, 6).reshape(2, 3) for _ in range(2))
-    changes = [float(normalized_return(mu - reference, table(*np.array(bits).reshape(2, 3))))
+    changes = [float(normalized_return(mu - reference, torch.tensor(bits).double().reshape(2, 3)))
                for bits in np.ndindex(2, 2, 2, 2, 2, 2)]  # fmt: skip
     assert max(changes) == pytest.approx(float(total_variation(mu, reference)))
 

@@ -19,6 +19,7 @@ from trueup.lab.reproduce import bsr, rm_ensembles, scaling_laws
 from trueup.lab.reproduce.gathering import Arm, gather, gather_scores, over_worlds
 from trueup.lab.reproduce.scale import Scale, World, full_scale, quick_scale, run_world, run_worlds
 from trueup.lab.shift_runs import ShiftRun
+from trueup.lab.tabular.runs import QUICK
 from trueup.measure.best_of_n import n_grid
 from trueup.recipes import lab_reproduce
 from trueup.recipes.lab_reproduce import EXPERIMENTS
@@ -28,8 +29,19 @@ from trueup.rewards.aggregates import Mean, WorstCase
 from .conftest import SETUP
 
 TRAINED = ("scaling-laws", "rm-ensembles", "bsr")
+TABULAR = "correlated-proxies"
 SEEN = "alarms"
 """Its alarm needs worlds in which gold falls, which policies of seconds do not give; they are made up."""
+
+
+TINY_TABULAR = replace(
+    QUICK,
+    multiples=(0.03, 1.0),
+    sampled_multiples=(0.3,),
+    ascent=replace(QUICK.ascent, steps=2),
+    rounds=replace(QUICK.rounds, rounds=2),
+    random_problems=2,
+)
 
 
 def no_training(*args, **options):
@@ -207,14 +219,14 @@ def small_scale(tiny_scale, monkeypatch):
 
     def make(*, seeds=None, workers=1, folder=None):
         asked.append((seeds, workers, folder))
-        return replace(tiny_scale, seeds=tuple(range(seeds or 2)))
+        return replace(tiny_scale, seeds=tuple(range(seeds or 2)), tabular=TINY_TABULAR)
 
     monkeypatch.setattr(lab_reproduce, "quick_scale", make)
     return asked
 
 
 def test_all_experiments_are_tried():
-    assert set(EXPERIMENTS) == {*TRAINED, SEEN}
+    assert set(EXPERIMENTS) == {*TRAINED, TABULAR, SEEN}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -237,7 +249,7 @@ def test_the_verb_writes_a_page_that_can_be_read_back(
     assert f"| seeds | {seeds} (" in page
     figures = re.findall(r"\]\(([\w-]+\.svg)\)", page)
     assert set(figures) == {path.name for path in output.glob("*.svg")}
-    assert bool(figures) == (name in TRAINED)
+    assert bool(figures) == (name != SEEN)
     assert all((output / figure).read_text().lstrip().startswith(("<?xml", "<svg")) for figure in figures)
     if name in TRAINED:
         # What was computed is used again, and says the same.

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tiny_policies import plain_logprobs
 from tiny_policies import tiny_policy as random_policy
@@ -15,8 +16,12 @@ from trueup.endpoints.failure import EndpointError
 from trueup.errors import NonFiniteError, RecipeError
 from trueup.functional.advantages import leave_one_out
 from trueup.models.generation import Sampling
+from trueup.objectives.policy.ppo import PPO
+from trueup.objectives.policy.regularizers.entropy_bonus import EntropyBonus
+from trueup.objectives.policy.regularizers.forward_kl_prior import ForwardKLPrior
 from trueup.objectives.policy.rloo import RLOO
 from trueup.objectives.policy.superhf import SuperHF
+from trueup.objectives.policy.value_loss import ValueLoss
 from trueup.rewards.function import FunctionReward
 from trueup.rewards.shaping import Shaping
 from trueup.train.online_trainer import ROLLOUTS, OnlineTrainer
@@ -141,6 +146,32 @@ def test_resuming_equals_not_having_stopped(tmp_path, stop):
     again = make(tmp_path / "again", reference=held(), **options)
     again.train(resume_from_checkpoint=str(checkpoint))
     assert largest_difference(weights(again.model), weights(whole.model)) == 0.0
+
+
+PPO_TERMS = (PPO(whiten_advantages=False), ValueLoss(clip=None))
+
+
+def test_ppo_learns_values_and_resumes_in_the_middle_of_a_rollout(tmp_path):
+    rhythm = Rhythm(prompts=4, samples=2, passes=2)
+    options = {"terms": PPO_TERMS, "rhythm": rhythm, "max_steps": 6, "save_strategy": "steps", "save_steps": 1}
+    whole = make(tmp_path / "whole", **options)
+    whole.train()
+    errors = [line["value_error"] for line in whole.state.log_history if "value_error" in line]
+    assert errors[1] < errors[0]  # the second pass over the same returns
+    again = make(tmp_path / "again", **options)
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
+    assert largest_difference(weights(again.model), weights(whole.model)) == 0.0
+    assert "value_head.weight" in weights(whole.model)
+    assert not any("value" in name for name in load_file(tmp_path / "whole" / "checkpoint-6" / "model.safetensors"))
+
+
+def test_entropy_and_forward_kl_reach_their_terms(tmp_path):
+    terms = (RLOO(), EntropyBonus(coefficient=0.1), ForwardKLPrior(coefficient=0.2))
+    trainer = make(tmp_path, terms=terms, reference=held(), max_steps=1)
+    trainer.train()
+    logged = next(line for line in trainer.state.log_history if "reward" in line)
+    assert logged["loss/forward_kl_prior"] > 0
+    assert logged["loss/entropy_bonus"] < 0
 
 
 def test_only_kept_responses_are_learned_from(tmp_path):

@@ -4,11 +4,11 @@ With d = log(mu / mu_reference) at a step and c the coefficient, the penalised r
 
     kl         p = d
     chi2       p = exp(d) - 1
-    sqrt_chi2  p = (exp(d) - 1) / sqrt(X),  X = mean of exp(d) - 1 over the batch, its tails trimmed; no division if X <= 0
+    sqrt_chi2  p = (exp(d) - 1) / sqrt(X),  X = mean of exp(d) - 1 over the batch, its tails trimmed; X <= 0 counts as 1
     tv         p = sign(d)
 
-Held fixed in a policy-gradient step, each gives the gradient of its divergence, up to a constant that no policy can
-change: KL, half of chi-squared, half of `2 sqrt(chi2)` that is sqrt(chi2) itself, and the L1 distance.
+Held fixed in a policy-gradient step, they give the gradients of KL, of half of chi-squared, of sqrt(chi2), and of the
+L1 distance (twice the total variation).
 
 **Source** Laidlaw, Singhal, Dragan (2025), arXiv 2403.03185, and its released code. **Deviations** what is not finite
 is clipped, never set to zero: zero would lift the penalty where it is largest.

@@ -10,13 +10,12 @@ import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
 import torch
 
-from trueup.files import PARTIAL, atomic_write, cache_folder, move_into_place
+from trueup.files import PARTIAL, cache_folder, move_into_place
 from trueup.lab.gold_proxy import Setup, gold_of, plan_record, train_proxy
+from trueup.lab.look_files import read_looks, write_looks
 from trueup.lab.optimizing import Looks, Optimization, optimize
 from trueup.lab.policies import PolicyPlan, build_policy
 from trueup.lab.proxy_runs import ProxyRun
@@ -74,7 +73,7 @@ def run_policy(setup: Setup, run: PolicyRun, *, folder: Path | None = None) -> L
     """Optimise a policy and look at gold along the way, or read what the same run gave before."""
     home = folder or cache_folder() / "lab"
     path = home / "runs" / f"{run.key(setup)}.npz"
-    known = _read(path)
+    known = read_looks(path)
     if known is not None and (not run.keep or policy_folder(setup, run, folder=folder).is_dir()):
         return known
     start = _policy(run.start, setup, home)
@@ -90,10 +89,7 @@ def run_policy(setup: Setup, run: PolicyRun, *, folder: Path | None = None) -> L
     )
     if run.keep:
         _keep(start, policy_folder(setup, run, folder=folder), run)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as handle:
-        arrays = {name: getattr(found, name) for name in _ARRAYS}
-        np.savez_compressed(handle, texts=np.frombuffer(json.dumps(found.texts).encode(), np.uint8), **arrays)
+    write_looks(path, found)
     logger.info("run %s: gold %.2f -> %.2f", path.stem, found.gold[0].mean(), found.gold[-1].mean())
     return found
 
@@ -149,22 +145,6 @@ def _keep(policy: PolicyCheckpoint, target: Path, run: PolicyRun) -> None:
         form = policy.form
         save_policy(done, policy.model, tokenizer=policy.tokenizer, form=form, provenance={"how": run.how.record()})
         move_into_place(done, target)
-
-
-_ARRAYS = ("step", "gold", "proxy", "kl", "tokens", "finished")
-
-
-def _read(path: Path) -> Looks | None:
-    if not path.is_file():
-        return None
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as held:
-            values: dict[str, Any] = {name: held[name] for name in held.files}
-        texts = json.loads(values.pop("texts").tobytes())
-        return Looks(texts=tuple(tuple(tuple(group) for group in look) for look in texts), **values)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
-        logger.warning("%s: damaged, and made again", path)
-        return None
 
 
 def _record(part: Any) -> dict[str, Any]:

@@ -167,3 +167,60 @@ def _residual(gold: Float[Array, "rows points"], d: Float[Array, " points"], for
     away = d > 0
     fitted = gold @ solver(d, form).T @ basis(d, form).T
     return root_mean_square((fitted - gold)[:, away])
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgainstRival:
+    """How far a law and a rival are from what was measured.
+
+    Args:
+        rms: Root mean square error of the law, gold units.
+        rival_rms: The same of the rival.
+        gain: `rival_rms - rms`, resample by resample; positive where the law is better.
+    """
+
+    rms: Estimate
+    rival_rms: Estimate
+    gain: Estimate
+
+
+def against_rival(
+    d: Float[Array, " points"],
+    gold: Float[Array, "units points"],
+    *,
+    form: Form,
+    rival: Basis,
+    resampling: Resampling,
+    groups: Int[Array, " units"] | None = None,
+    fit_up_to: float | None = None,
+) -> AgainstRival:
+    """Fit a law and a rival to the same curve, and compare their errors.
+
+    Args:
+        d: Distances, sqrt(nats); one of them is 0, the initial policy.
+        gold: Gold of each unit at each distance.
+        form: `best_of_n` or `rl`.
+        rival: What it is compared with.
+        resampling: How many resamples, level and seed.
+        groups: Group of each unit; see `fit_curves`.
+        fit_up_to: Largest distance to fit on; the errors are then those of the forecast beyond it. None to fit and
+            compare over the whole curve.
+
+    Raises:
+        RecipeError: Nothing is left to fit or to predict.
+    """
+    given = curves(d, gold, resampling=resampling, groups=groups)
+    near = np.ones(len(given.d), bool) if fit_up_to is None else given.d <= fit_up_to
+    judged = given.d > 0 if fit_up_to is None else ~near
+    if not np.any(judged):
+        raise RecipeError(f"fit_up_to = {fit_up_to} leaves nothing to predict; d ends at {given.d[-1]:.4g}")
+    stacked = np.concatenate([given.mean[None], given.draws])
+    rms, rival_rms = (
+        root_mean_square(
+            stacked[:, near] @ solver(given.d[near], one).T @ basis(given.d[judged], one).T - stacked[:, judged]
+        )
+        for one in (form, rival)
+    )
+    return AgainstRival(
+        rms=_estimate(given, rms), rival_rms=_estimate(given, rival_rms), gain=_estimate(given, rival_rms - rms)
+    )

@@ -24,8 +24,8 @@ from trueup.measure.scored import Array
 Form = Literal["best_of_n", "rl"]
 """Which of the two laws."""
 
-Basis = Form | Literal["cubic"]
-"""A law, or the cubic through zero that it is compared with."""
+Basis = Form | Literal["cubic", "log1p"]
+"""A law, the cubic through zero that it is compared with, or `d (alpha - beta log(1 + d))`, which the paper rejects."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,13 @@ class Law:
 
 
 def basis(d: Float[Array, "*points"], form: Basis) -> Float[Array, "*points k"]:
-    """What the coefficients multiply: (d, -d^2), (d, -d log d), or (d, d^2, d^3)."""
+    """What the coefficients multiply: (d, -d^2), (d, -d log d), (d, d^2, d^3), or (d, -d log(1 + d))."""
     if form == "cubic":
         return np.stack([d, d**2, d**3], axis=-1)
     if form == "best_of_n":
         return np.stack([d, -(d**2)], axis=-1)
+    if form == "log1p":
+        return np.stack([d, -d * np.log1p(d)], axis=-1)
     return np.stack([d, -d * np.log(np.where(d > 0, d, 1.0))], axis=-1)
 
 

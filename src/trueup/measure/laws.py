@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from trueup.measure.bootstrap import Resampling
-from trueup.measure.law_checks import FormComparison, HeldOut, compare_forms, held_out
+from trueup.measure.law_checks import AgainstRival, FormComparison, HeldOut, against_rival, compare_forms, held_out
 from trueup.measure.law_draws import Curves, counted, curves, root_mean_square
 from trueup.measure.law_forms import Basis, Form, Law, at_distances, basis, fit, peaks, solver
 from trueup.measure.law_peaks import ObservedPeak, observed_peak, peak_of
@@ -32,6 +32,7 @@ from trueup.measure.law_trend import Trend, trend
 from trueup.measure.scored import Array, Estimate
 
 __all__ = [
+    "AgainstRival",
     "Form",
     "FormComparison",
     "HeldOut",
@@ -40,6 +41,7 @@ __all__ = [
     "LawVerdict",
     "ObservedPeak",
     "Trend",
+    "against_rival",
     "at_distances",
     "compare_forms",
     "fit",

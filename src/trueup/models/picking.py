@@ -11,6 +11,8 @@ from trueup.errors import RecipeError
 
 # Tokens that are summed at once; sums are made in parallel, running sums are not.
 _BLOCK = 128
+# Logits that are looked at together on a CPU: a table that fits its cache is gone over several times for little.
+_CACHED = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,13 @@ class Picked(NamedTuple):
 
 def pick(logits: Float[Tensor, "b v"], chance: Float[Tensor, " b"], *, sampling: Sampling) -> Picked:
     """One token for each row, by inverting the distribution function at a number in [0, 1)."""
+    rows = len(logits) if logits.is_cuda else max(_CACHED // logits.shape[-1], 1)
+    parts = zip(torch.split(logits, rows), torch.split(chance, rows), strict=True)
+    found = [_pick(part, aim, sampling) for part, aim in parts]
+    return found[0] if len(found) == 1 else Picked(*map(torch.cat, zip(*found, strict=True)))
+
+
+def _pick(logits: Float[Tensor, "b v"], chance: Float[Tensor, " b"], sampling: Sampling) -> Picked:
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if sampling.temperature == 0:
         token = logits.argmax(-1)

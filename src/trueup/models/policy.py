@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from peft import PeftModel
-from torch import Tensor
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trueup.data.branches import BranchRow
-from trueup.functional.logprobs import token_logprobs
+from trueup.functional.logprobs import Logits, OtherStates, read_tokens
 from trueup.models.branch_model import BranchModel
 from trueup.models.branching import Layout, targets_of
 from trueup.models.sharing import Sharing
@@ -24,10 +26,32 @@ class Tokens:
     Args:
         logprob: Log-probability given everything before the token, in nats, float32 or wider.
         branch: Number of each token's branch.
+        entropy: Entropy of the distribution that the token is one of, in nats; where asked for.
+        forward_kl: KL(reference || policy) over the vocabulary at the token, in nats; where a reference was given.
+        value: What the value head says before the token is known; where asked for.
     """
 
     logprob: Float[Tensor, " t"]
     branch: Int[Tensor, " t"]
+    entropy: Float[Tensor, " t"] | None = None
+    forward_kl: Float[Tensor, " t"] | None = None
+    value: Float[Tensor, " t"] | None = None
+
+
+class _States(NamedTuple):
+    """What is read at the slots that predict each response token.
+
+    Args:
+        read: What the output layer is given.
+        hidden: What the value head is given; None where it was not asked for.
+        logits: The output layer.
+        vocabulary: Number of logits per token.
+    """
+
+    read: Float[Tensor, "t d"]
+    hidden: Float[Tensor, "t e"] | None
+    logits: Logits
+    vocabulary: int
 
 
 class PolicyModel(BranchModel):
@@ -40,28 +64,82 @@ class PolicyModel(BranchModel):
 
     def __init__(self, pretrained: PreTrainedModel | PeftModel, *, sharing: Sharing | None = None) -> None:
         super().__init__(pretrained, causal=True, sharing=sharing)
+        self.value_head: nn.Module | None = None
+        """Predicts returns from the states that predict tokens; `trueup.models.heads.value` attaches it."""
 
-    def forward(self, layout: Layout) -> Tokens:
-        """Log-probabilities of all response tokens of a layout made by `self.layout`."""
+    def forward(
+        self,
+        layout: Layout,
+        *,
+        entropy: bool = False,
+        value: bool = False,
+        reference: OtherStates | Literal["base"] | None = None,
+    ) -> Tokens:
+        """What the policy says of all response tokens of a layout made by `self.layout`.
+
+        Args:
+            layout: Prompts and responses.
+            entropy: Whether each token's entropy is computed.
+            value: Whether the value head is read. Where gradients are exchanged between devices, it must be read and
+                used in every pass, or in none.
+            reference: The model that the whole distributions are compared with: its states of the same tokens, as
+                `reference_states` makes them, or "base" for this model without its adapter.
+        """
         source, target, branch = targets_of(layout)
-        wanted = layout.input_ids.flatten()[target]
-        if self.sharing == "separate":
-            # The model's own way to its logits, which is what the start-up check holds the short cut against.
-            logits = self.core(layout.input_ids, attention_mask=layout.real.long(), use_cache=False).logits
-            read = logits.flatten(0, 1)[source]
-            return Tokens(token_logprobs(read, wanted, lambda scores: scores, vocabulary=logits.shape[-1]), branch)
-        hidden = self.states(layout)[source]
-        return Tokens(token_logprobs(hidden, wanted, self.logits, vocabulary=self.vocabulary), branch)
+        other = self._base_states(layout, source) if reference == "base" else reference
+        states = self._reading_states(layout, source, hidden=value)
+        read = read_tokens(
+            states.read,
+            layout.input_ids.flatten()[target],
+            states.logits,
+            vocabulary=states.vocabulary,
+            entropy=entropy,
+            other=other,
+        )
+        values = self._values(states.hidden) if value else None
+        return Tokens(read.logprob, branch, entropy=read.entropy, forward_kl=read.forward_kl, value=values)
+
+    def _reading_states(self, layout: Layout, source: Tensor, *, hidden: bool, bare: bool = False) -> "_States":
+        """States at the slots that predict each response token, and how they become logits."""
+        if self.sharing != "separate":
+            states = self.states(layout)[source]
+            return _States(states, states, partial(self.logits, bare=bare), self.vocabulary)
+        # The model's own way to its logits, which is what the start-up check holds the short cut against.
+        out = self.core(
+            layout.input_ids, attention_mask=layout.real.long(), use_cache=False, output_hidden_states=hidden
+        )
+        last = out.hidden_states[-1].flatten(0, 1)[source] if hidden else None
+        return _States(out.logits.flatten(0, 1)[source], last, _as_they_are, out.logits.shape[-1])
+
+    @torch.no_grad()
+    def _base_states(self, layout: Layout, source: Tensor) -> OtherStates:
+        if not isinstance(self.pretrained, PeftModel):
+            raise ValueError("the policy has no adapter that could be left out; give the reference's states instead")
+        with self.pretrained.disable_adapter():
+            states = self._reading_states(layout, source, hidden=False, bare=True)
+        return OtherStates(states.read, states.logits)
+
+    def _values(self, hidden: Tensor | None) -> Float[Tensor, " t"]:
+        if self.value_head is None:
+            raise ValueError("the policy has no value head; give it one by with_value_head")
+        values: Tensor = self.value_head(hidden)
+        return values
 
     @property
     def vocabulary(self) -> int:
         """Number of tokens the output layer knows."""
         return int(self.core.get_output_embeddings().weight.shape[0])
 
-    def logits(self, hidden: Float[Tensor, "t d"]) -> Float[Tensor, "t v"]:
-        """Output layer, with the scaling and squashing that some families add to it."""
+    def logits(self, hidden: Float[Tensor, "t d"], *, bare: bool = False) -> Float[Tensor, "t v"]:
+        """Output layer, with the scaling and squashing that some families add to it.
+
+        Args:
+            hidden: States of the last layer.
+            bare: Whether an adapter of the output layer is left out.
+        """
         config: Any = self.core.config.get_text_config()
-        scores: Tensor = self.core.get_output_embeddings()(hidden)
+        layer = self.core.get_output_embeddings()
+        scores: Tensor = (_without_adapter(layer) if bare else layer)(hidden)
         scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
         if scale != 1.0:  # A product with one costs as much as the output layer of a small model.
             scores = scores * scale
@@ -72,3 +150,29 @@ class PolicyModel(BranchModel):
         """The log-probabilities."""
         logprob: Tensor = self(self.layout(rows)).logprob
         return logprob
+
+
+@torch.no_grad()
+def reference_states(model: PolicyModel, rows: Sequence[BranchRow]) -> OtherStates:
+    """A reference's states for the response tokens of some rows, with which a policy's forward pass is compared.
+
+    The reference places the rows in its own way; the order of the tokens is that of the rows, whatever the way.
+
+    Args:
+        model: The reference, as it is: not wrapped for several devices.
+        rows: The rows that the policy is given.
+    """
+    layout = model.layout(rows)
+    states = model._reading_states(layout, targets_of(layout)[0], hidden=False)
+    return OtherStates(states.read, states.logits)
+
+
+def _as_they_are(scores: Tensor) -> Tensor:
+    return scores
+
+
+def _without_adapter(layer: nn.Module) -> nn.Module:
+    if isinstance(layer, BaseTunerLayer):
+        return layer.get_base_layer()
+    original: nn.Module = getattr(layer, "original_module", layer)  # a copy that is trained whole
+    return original

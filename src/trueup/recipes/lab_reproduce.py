@@ -9,6 +9,7 @@ from trueup.errors import RecipeError
 from trueup.files import check_output
 from trueup.lab.reproduce.alarms import alarms
 from trueup.lab.reproduce.bsr import bsr
+from trueup.lab.reproduce.correlated_proxies import correlated_proxies
 from trueup.lab.reproduce.rm_ensembles import rm_ensembles
 from trueup.lab.reproduce.scale import Scale, full_scale, quick_scale
 from trueup.lab.reproduce.scaling_laws import scaling_laws
@@ -20,6 +21,7 @@ EXPERIMENTS: dict[str, Callable[..., Evidence]] = {
     "rm-ensembles": rm_ensembles,
     "bsr": bsr,
     "alarms": alarms,
+    "correlated-proxies": correlated_proxies,
 }
 
 
@@ -28,7 +30,7 @@ class LabReproduce(Recipe):
     """Run a paper's claims again and write a page of evidence.
 
     Args:
-        names: Which: scaling-laws, rm-ensembles, bsr, alarms.
+        names: Which: scaling-laws, rm-ensembles, bsr, alarms, correlated-proxies.
         quick: A much smaller run that takes minutes, to see the whole.
         seeds: Number of independent worlds; 5 by default, 2 with quick.
         workers: Processes; each computes one world at a time. All cores by default.

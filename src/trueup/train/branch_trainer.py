@@ -175,8 +175,12 @@ class BranchTrainer(SavingTrainer, Generic[Out]):
         rows = [step.rows[i] for i in part] or [min(step.rows, key=lambda row: row.size)]
         layout = self.unwrapped.layout(rows)
         with self.compute_loss_context_manager():
-            out = model(layout)
+            out = model(layout, **self._wanted(rows))
         return layout, out if part else self._nothing(out)
+
+    def _wanted(self, rows: Sequence[BranchRow]) -> dict[str, Any]:
+        """What a pass over some rows computes beyond the usual, as arguments of the model."""
+        return {}
 
     @abstractmethod
     def _batch(self, step: Step, part: Part, out: Out) -> Any:

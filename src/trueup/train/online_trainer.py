@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
+from trueup.data.branches import BranchRow
 from trueup.data.rows import Prompt, prompt_text
 from trueup.data.templates import TextFormat
 from trueup.errors import RecipeError, TrueupError
 from trueup.models.generation import Sampling
+from trueup.models.heads.value import load_value_head, save_value_head, with_value_head
 from trueup.models.plan import Part
 from trueup.models.policy import PolicyModel, Tokens
 from trueup.models.policy_checkpoints import PolicyCheckpoint
@@ -26,7 +28,7 @@ from trueup.train.collecting import Collected, Collector
 from trueup.train.online_metrics import observe, warnings_of
 from trueup.train.policy_trainer import PolicyTrainer
 from trueup.train.prompt_order import Rhythm, minibatch, prompts_of
-from trueup.train.references import Reference
+from trueup.train.references import Reference, values
 from trueup.train.rollouts import BRANCH_FIELDS, TOKEN_FIELDS, RolloutRow, load_rows, save_rows
 from trueup.train.step import Step
 from trueup.types import OnlineObjective, PolicyBatch
@@ -96,8 +98,9 @@ class OnlineTrainer(PolicyTrainer):
             raise RecipeError("a KL coefficient or a term of the loss needs a reference")
         self.prompts, self.reward, self.rhythm = list(prompts), reward, rhythm
         self.needs = needs
+        if "value" in needs:
+            with_value_head(model)
         self._rows: list[RolloutRow] = []
-        self._asked: list[int] = []
         super().__init__(
             model,
             args,
@@ -154,7 +157,7 @@ class OnlineTrainer(PolicyTrainer):
         except TrueupError as error:
             self._stop_whole(model, error)
             raise
-        self._rows, self._asked = found.rows, numbers
+        self._rows = found.rows
         self._report(found)
 
     def _stop_whole(self, model: nn.Module, error: TrueupError) -> None:
@@ -187,20 +190,31 @@ class OnlineTrainer(PolicyTrainer):
                 if name in getattr(known, held):
                     pieces = [getattr(row, held)[name] for row in rows] or [getattr(known, held)[name][:0]]
                     fields[name] = torch.cat(pieces).to(device)
+        for name in ("entropy", "value", "forward_kl"):
+            if getattr(out, name) is not None:
+                fields[name] = getattr(out, name)
         return replace(super()._batch(step, part, out), **fields)
 
     def _values_now(self, rows: Sequence[RolloutRow]) -> list[Tensor]:
-        raise NotImplementedError
+        return values(self.collector.policy.checkpoint.model, rows, token_budget=self.token_budget)
+
+    def _wanted(self, rows: Sequence[BranchRow]) -> dict[str, Any]:
+        held = self.collector.reference
+        compared = held.states(rows) if held is not None and "forward_kl" in self.needs else None
+        return {"entropy": "entropy" in self.needs, "value": "value" in self.needs, "reference": compared}
 
     # Checkpoints
 
     def _write(self, folder: Path, state: Mapping[str, Tensor] | None) -> None:
         super()._write(folder, state)
+        save_value_head(folder, self.collector.policy.checkpoint.model, state=state)
         if self._rows and self.state.global_step % self.rhythm.steps and folder.name != ".partial-model":
             save_rows(self._rows, folder / ROLLOUTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if "value" in self.needs:
+            load_value_head(resume_from_checkpoint, self.collector.policy.checkpoint.model)
         path = Path(resume_from_checkpoint) / ROLLOUTS
         self._rows = load_rows(path) if path.is_file() else []
 

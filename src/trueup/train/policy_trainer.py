@@ -25,7 +25,8 @@ class PolicyTrainer(BranchTrainer[Tokens]):
         return PolicyBatch(logprob=out.logprob, branch=out.branch, prompt=prompt)
 
     def _nothing(self, out: Tokens) -> Tokens:
-        return replace(out, logprob=out.logprob[:0], branch=out.branch[:0])
+        names = ("logprob", "branch", "entropy", "forward_kl", "value")
+        return replace(out, **{name: getattr(out, name)[:0] for name in names if getattr(out, name) is not None})
 
     def _values(self, out: Tokens) -> tuple[Tensor, Tensor]:
         return out.logprob, out.branch

@@ -1,15 +1,16 @@
 """The log-probabilities that a policy is held against."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from peft import PeftModel
 from torch import Tensor
 
 from trueup.data.branches import BranchRow
+from trueup.functional.logprobs import OtherStates
 from trueup.models.plan import cut
-from trueup.models.policy import PolicyModel
+from trueup.models.policy import PolicyModel, reference_states
 
 
 class Reference(Protocol):
@@ -17,6 +18,10 @@ class Reference(Protocol):
 
     def logprobs(self, rows: Sequence[BranchRow]) -> list[Tensor]:
         """Log-probabilities of each row's reply tokens, in nats, on the CPU."""
+        ...
+
+    def states(self, rows: Sequence[BranchRow]) -> OtherStates | Literal["base"]:
+        """What a policy's forward pass over these rows is given to compare whole distributions with."""
         ...
 
 
@@ -37,6 +42,10 @@ class ModelReference:
         """Log-probabilities of each row's reply tokens."""
         return logprobs(self.model, rows, token_budget=self.token_budget)
 
+    def states(self, rows: Sequence[BranchRow]) -> OtherStates:
+        """Hidden states and output layer of the reference."""
+        return reference_states(self.model, rows)
+
 
 class AdapterOff:
     """The policy itself with its adapter switched off: no second model is held.
@@ -56,13 +65,29 @@ class AdapterOff:
         with self.adapter.disable_adapter():
             return logprobs(self.model, rows, token_budget=self.token_budget)
 
+    def states(self, rows: Sequence[BranchRow]) -> Literal["base"]:
+        """The policy finds them itself."""
+        return "base"
 
-@torch.no_grad()
+
 def logprobs(model: PolicyModel, rows: Sequence[BranchRow], *, token_budget: int) -> list[Tensor]:
     """Log-probabilities of each row's reply tokens, in nats, on the CPU."""
+    return _read(model, rows, "logprob", token_budget=token_budget)
+
+
+def values(model: PolicyModel, rows: Sequence[BranchRow], *, token_budget: int) -> list[Tensor]:
+    """What the value head says at each row's reply tokens, on the CPU."""
+    return _read(model, rows, "value", token_budget=token_budget)
+
+
+@torch.no_grad()
+def _read(
+    model: PolicyModel, rows: Sequence[BranchRow], name: Literal["logprob", "value"], *, token_budget: int
+) -> list[Tensor]:
     found: dict[int, Tensor] = {}
     for part in cut(rows, budget=token_budget, sharing=model.sharing):
-        values = model(model.layout([rows[i] for i in part])).logprob.float().cpu()
+        tokens = model(model.layout([rows[i] for i in part]), value=name == "value")
+        values = getattr(tokens, name).float().cpu()
         sizes = [sum(rows[i].branch_lengths) for i in part]
         found |= dict(zip(part, torch.split(values, sizes), strict=True))
     return [found[i] for i in range(len(rows))]

@@ -15,6 +15,7 @@ from trueup.lab.policy_runs import PolicyRun, run_policy
 from trueup.lab.reproduce.gathering import over_worlds
 from trueup.lab.reproduce.scale import Scale, single_threaded
 from trueup.measure.scored import Estimate
+from trueup.report.evidence import Verdict
 
 Array = np.ndarray
 
@@ -92,16 +93,31 @@ def at_kl(looks: Looks, kl: float, *, what: str = "gold") -> float:
     Returns:
         The mean, or NaN where the run never gets so far.
     """
-    path, values = np.sqrt(kl_path(looks)), getattr(looks, what).astype(float).mean(axis=(1, 2))
-    d = kl**0.5
-    reached = np.flatnonzero(path >= d)
-    if not len(reached):
-        return float("nan")
-    after = int(reached[0])
-    if after == 0 or path[after] == path[after - 1]:
-        return float(values[after])
-    share = (d - path[after - 1]) / (path[after] - path[after - 1])
-    return float((1 - share) * values[after - 1] + share * values[after])
+    return float(weights_at(looks, kl) @ getattr(looks, what).astype(float).mean(axis=(1, 2)))
+
+
+def prompts_at(looks: Looks, kl: Sequence[float], *, what: str = "gold") -> Float[Array, "prompts kls"]:
+    """`at_kl` of each watched prompt on its own, at several KLs; NaN where the run never gets so far."""
+    weights = np.stack([weights_at(looks, one) for one in kl])
+    return np.asarray((weights @ getattr(looks, what).astype(float).mean(axis=2)).T)
+
+
+def weights_at(looks: Looks, kl: float) -> Float[Array, " looks"]:
+    """Weight of each look in what is read off where the run first reaches a KL; NaN where it never does."""
+    path, d = np.sqrt(kl_path(looks)), kl**0.5
+    if path[-1] < d:
+        return np.full(len(path), np.nan)
+    weights, after = np.zeros(len(path)), int(np.argmax(path >= d))
+    weights[after] = 1.0
+    if after > 0:
+        share = (d - path[after - 1]) / (path[after] - path[after - 1])
+        weights[after - 1 : after + 1] = 1 - share, share
+    return weights
+
+
+def reach(looks: Looks) -> float:
+    """The largest KL that a run gets to, nats."""
+    return float(kl_path(looks)[-1])
 
 
 def gold_gain(world: PolicyWorld, arm: str, kl: float) -> float:
@@ -132,3 +148,53 @@ def difference_at(worlds: Sequence[PolicyWorld], one: str, other: str, kl: float
     found = [gold_gain(world, one, kl) - gold_gain(world, other, kl) for world in worlds]
     known = [value for value in found if np.isfinite(value)]
     return over_worlds(known) if len(known) >= 2 else None
+
+
+def shared_kls(worlds: Sequence[PolicyWorld], arms: Sequence[str]) -> tuple[float, ...]:
+    """Those of KL_GRID that these arms reach in every world; where there is none, the KL that all of them reach."""
+    least = min(reach(world.looks[arm]) for world in worlds for arm in arms)
+    return tuple(kl for kl in KL_GRID if kl <= least) or (least,)
+
+
+def paired_at(
+    worlds: Sequence[PolicyWorld],
+    one: str,
+    other: str,
+    *,
+    kls: Sequence[float],
+    read: Callable[[PolicyWorld, str, float], float] = gold_gain,
+) -> Estimate:
+    """One arm minus another at equal KL, mean over several KLs, over worlds.
+
+    Args:
+        worlds: What was run.
+        one: An arm.
+        other: What it is compared with.
+        kls: Nats; a world in which either arm does not reach all of them is left out.
+        read: What is compared, from a world, an arm and a KL.
+    """
+    return over_known(
+        [float(np.mean([read(world, one, kl) - read(world, other, kl) for kl in kls])) for world in worlds]
+    )
+
+
+def over_known(values: Sequence[float]) -> Estimate:
+    """Mean over the worlds in which something is defined, with an interval over these."""
+    known = [value for value in values if np.isfinite(value)]
+    return over_worlds(known) if known else Estimate(np.nan, np.nan, np.nan, 0)
+
+
+def judge_equal(effect: Estimate, *, margin: float) -> Verdict:
+    """What an interval says of a claim that something makes no difference.
+
+    Args:
+        effect: The difference.
+        margin: Differences up to this size count as none.
+
+    Returns:
+        `reproduced` where the interval lies within the margin, `contradicted` where it excludes 0 and leaves the
+        margin, otherwise `not at this scale`.
+    """
+    if -margin <= effect.low and effect.high <= margin:
+        return "reproduced"
+    return "contradicted" if effect.low > 0 or effect.high < 0 else "not at this scale"
