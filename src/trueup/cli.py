@@ -47,6 +47,11 @@ VERBS = (
     Verb(("train", "reward"), "trueup.recipes.train_reward:TrainReward:train_reward", "train a reward model"),
     Verb(("train", "sft"), "trueup.recipes.train_sft:TrainSft:train_sft", "fine-tune a policy on demonstrations"),
     Verb(
+        ("train", "policy"),
+        "trueup.recipes.train_policy:TrainPolicy:train_policy",
+        "optimise a policy against a reward, on its own samples",
+    ),
+    Verb(
         ("audit", "reward"),
         "trueup.recipes.audit_reward:AuditReward:audit_reward",
         "measure reward models; writes audit.json and report.html",

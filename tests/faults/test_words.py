@@ -24,6 +24,7 @@ NAMES = [" ".join(verb.words) for verb in VERBS]
 NEEDED = {
     "demo": [],
     "train reward": ["--model", "m", "--output", "o", "--data.train", "d"],
+    "train policy": ["--model", "m", "--output", "o", "--data.train", "d", "--reward", "r"],
     "train sft": ["--model", "m", "--output", "o", "--data.train", "d"],
     "audit reward": ["m", "--data", "d"],
     "audit policy": ["r"],

@@ -37,6 +37,7 @@ SEEN = "alarms"
 TINY_TABULAR = replace(
     QUICK,
     multiples=(0.03, 1.0),
+    near_multiples=(0.5,),
     sampled_multiples=(0.3,),
     ascent=replace(QUICK.ascent, steps=2),
     rounds=replace(QUICK.rounds, rounds=2),

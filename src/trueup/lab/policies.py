@@ -5,7 +5,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from trueup.data.rows import Row, prompt_text
 from trueup.files import PARTIAL, cache_folder, move_into_place, write_text
 from trueup.lab.fitting import Fit, fit_policy
 from trueup.lab.scale_models import Shape, write_scale_model
-from trueup.lab.world import CORE_FAMILIES, TRAINING_WRITERS, World
+from trueup.lab.world import CORE_FAMILIES, TRAINING_WRITERS, World, WorldPrompt
 from trueup.lab.world.grammar import Grammar
 from trueup.models.policy_checkpoints import save_policy
 from trueup.policies.model import ModelPolicy, load_model_policy
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 # Raised when the same plan would give another policy.
 _VERSION = 1
 _TEST_SEED = 90_001
+_CONTINUED_SEED = 95_001
 
 FAMILIES = tuple(name for name in CORE_FAMILIES if name != "arithmetic")
 """A policy of this size never learns to multiply."""
@@ -63,11 +64,53 @@ class PolicyPlan:
         text = json.dumps([_VERSION, asdict(self)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def text_seed(self) -> int:
+        """Seed of the text."""
+        return self.seed
+
     def rows(self) -> list[Row]:
         """The demonstrations."""
-        world = World(self.world)
-        prompts = world.prompts(self.prompts, families=self.families, seed=self.seed)
-        return world.answer(prompts, responses=self.responses, writers=self.writers, seed=self.seed)
+        asked = self.own_prompts()
+        return World(self.world).answer(asked, responses=self.responses, writers=self.writers, seed=self.text_seed)
+
+    def own_prompts(self) -> list[WorldPrompt]:
+        """The prompts of the demonstrations."""
+        return World(self.world).prompts(self.prompts, families=self.families, seed=self.text_seed)
+
+    def seen(self) -> frozenset[str]:
+        """Texts of all prompts that the finished policy has learned from."""
+        return frozenset(one.text for one in self.own_prompts())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinuedPlan(PolicyPlan):
+    """A policy fine-tuned from the one of another plan: those of one world differ by `seed`, the order of the text.
+
+    Args:
+        base: What it is fine-tuned from; its world and seeds are replaced by this plan's world.
+    """
+
+    base: PolicyPlan = field(default_factory=PolicyPlan)
+
+    @property
+    def start(self) -> PolicyPlan:
+        """The policy that training begins from, the same for every seed."""
+        return replace(self.base, world=self.world, seed=self.world)
+
+    @property
+    def text_seed(self) -> int:
+        """The same for every seed, so that policies differ by the order alone."""
+        return _CONTINUED_SEED + self.world
+
+    def own_prompts(self) -> list[WorldPrompt]:
+        """Prompts that the start has not seen."""
+        world, seen = World(self.world), self.start.seen()
+        return world.prompts(self.prompts, families=self.families, seed=self.text_seed, exclude=seen)
+
+    def seen(self) -> frozenset[str]:
+        """Those of the start as well."""
+        return super().seen() | self.start.seen()
 
 
 def build_policy(plan: PolicyPlan, *, folder: Path | None = None, callbacks: Sequence[TrainerCallback] = ()) -> Path:
@@ -90,15 +133,21 @@ def build_policy(plan: PolicyPlan, *, folder: Path | None = None, callbacks: Seq
     rows = plan.rows()
     # A name of its own: other processes may be building other policies here, or the same one.
     with tempfile.TemporaryDirectory(dir=home, prefix=f"{PARTIAL}-", ignore_cleanup_errors=True) as temporary:
-        base, done = Path(temporary) / "base", Path(temporary) / "done"
-        texts = (f"{prompt_text(row.prompt)}\n{one.text}" for row in rows[:4000] for one in row.responses)
-        write_scale_model(base, texts, shape=plan.shape)
-        made = fit_policy(rows, base, fit=plan.fit, seed=plan.seed, from_scratch=True, callbacks=callbacks)
+        done, start = Path(temporary) / "done", plan.start if isinstance(plan, ContinuedPlan) else None
+        base = build_policy(start, folder=home) if start else _blank(rows, plan.shape, Path(temporary) / "base")
+        made = fit_policy(rows, base, fit=plan.fit, seed=plan.seed, from_scratch=start is None, callbacks=callbacks)
         save_policy(done, made.model, tokenizer=made.tokenizer, form=made.form, provenance={"plan": asdict(plan)})
         quality = measure_quality(load_scale_policy(done), plan)
         write_text(done / "quality.json", json.dumps(quality, indent=2) + "\n")
         move_into_place(done, target)
     return target
+
+
+def _blank(rows: Sequence[Row], shape: Shape, folder: Path) -> Path:
+    """A tokenizer of this text and a configuration, without weights."""
+    texts = (f"{prompt_text(row.prompt)}\n{one.text}" for row in rows[:4000] for one in row.responses)
+    write_scale_model(folder, texts, shape=shape)
+    return folder
 
 
 def load_scale_policy(folder: Path, *, max_new_tokens: int = 64, progress: bool = False) -> ModelPolicy:
@@ -109,8 +158,7 @@ def load_scale_policy(folder: Path, *, max_new_tokens: int = 64, progress: bool 
 def measure_quality(policy: ModelPolicy, plan: PolicyPlan, *, prompts: int = 100, samples: int = 8) -> dict[str, Any]:
     """How good samples are on prompts that training has not seen: gold, grammar, length, how many end themselves."""
     world = World(plan.world)
-    seen = frozenset(one.text for one in world.prompts(plan.prompts, families=plan.families, seed=plan.seed))
-    asked = world.prompts(prompts, families=plan.families, seed=_TEST_SEED, exclude=seen)
+    asked = world.prompts(prompts, families=plan.families, seed=_TEST_SEED, exclude=plan.seen())
     drawn = policy.sample([one.text for one in asked], samples, seed=0)
     gold = np.asarray([[world.gold(p.text, one.text) for one in group] for p, group in zip(asked, drawn, strict=True)])
     flat = [one for group in drawn for one in group]

@@ -9,10 +9,12 @@ from trueup.errors import RecipeError
 from trueup.files import check_output
 from trueup.lab.reproduce.alarms import alarms
 from trueup.lab.reproduce.bsr import bsr
+from trueup.lab.reproduce.bsr_rloo import bsr_rloo
 from trueup.lab.reproduce.correlated_proxies import correlated_proxies
 from trueup.lab.reproduce.rm_ensembles import rm_ensembles
 from trueup.lab.reproduce.scale import Scale, full_scale, quick_scale
 from trueup.lab.reproduce.scaling_laws import scaling_laws
+from trueup.lab.reproduce.scaling_laws_rl import scaling_laws_rl
 from trueup.recipes.config import Recipe, check_range
 from trueup.report.evidence import Evidence, write_evidence
 
@@ -22,6 +24,8 @@ EXPERIMENTS: dict[str, Callable[..., Evidence]] = {
     "bsr": bsr,
     "alarms": alarms,
     "correlated-proxies": correlated_proxies,
+    "scaling-laws-rl": scaling_laws_rl,
+    "bsr-rloo": bsr_rloo,
 }
 
 
@@ -30,7 +34,8 @@ class LabReproduce(Recipe):
     """Run a paper's claims again and write a page of evidence.
 
     Args:
-        names: Which: scaling-laws, rm-ensembles, bsr, alarms, correlated-proxies.
+        names: Which: scaling-laws, rm-ensembles, bsr, alarms, correlated-proxies, scaling-laws-rl,
+            bsr-rloo.
         quick: A much smaller run that takes minutes, to see the whole.
         seeds: Number of independent worlds; 5 by default, 2 with quick.
         workers: Processes; each computes one world at a time. All cores by default.

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from trueup.anchors import ANCHORS
 from trueup.errors import RecipeError
+from trueup.measure.stopping import AlarmFired, GoldPeaked, KLBudget, LawPeakPassed, StopRule
 from trueup.models.generation import Sampling
 from trueup.objectives import POLICY_OBJECTIVES, POLICY_REGULARIZERS
 from trueup.objectives.policy.rloo import RLOO
@@ -75,6 +76,20 @@ class WatchRecipe(Recipe):
             raise RecipeError(f"level must lie between 0 and 1, got {self.level}")
         if self.gold is None and (self.patience is not None or self.law):
             raise RecipeError("patience and law watch gold; name it as watch.gold")
+
+    @property
+    def rules(self) -> list[StopRule]:
+        """Reasons to stop."""
+        found: list[StopRule] = []
+        if self.kl_budget is not None:
+            found.append(KLBudget(self.kl_budget))
+        if self.patience is not None:
+            found.append(GoldPeaked(patience=self.patience, level=self.level))
+        if self.law:
+            found.append(LawPeakPassed(level=self.level))
+        if self.alarm is not None:
+            found.append(AlarmFired(threshold=self.alarm))
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

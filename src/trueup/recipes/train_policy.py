@@ -25,6 +25,7 @@ from trueup.recipes.policy_settings import TrainPolicy
 from trueup.recipes.provenance import versions
 from trueup.recipes.resume import check_same_data, checkpoint_to_resume
 from trueup.recipes.runs import adapter_errors, finish, open_run, run
+from trueup.recipes.watching import watch_gold
 from trueup.report.page import write_page
 from trueup.report.training import read_log, training_page
 from trueup.rewards.base import Reward
@@ -33,7 +34,9 @@ from trueup.rewards.weighted import WeightedSum
 from trueup.train.anchor_callback import AnchorCallback
 from trueup.train.callbacks import MetricsFile, ProgressBar
 from trueup.train.online_trainer import OnlineTrainer
+from trueup.train.policy_sampling import PolicySampler
 from trueup.train.references import AdapterOff, ModelReference, Reference
+from trueup.train.watching import WatchSettings
 
 logger = logging.getLogger(__name__)
 
@@ -106,12 +109,14 @@ def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = 
     if isinstance(reference, ModelReference):
         reference.model.to(model.device).settle()
     logger.info(model.describe_sharing())
+    if recipe.watch is not None:
+        _watch(recipe, trainer, prompts=prompts, start=_start_of(recipe, model, tokenizer))
     run(trainer, checkpoint, bar)
     folder = finish(recipe, trainer)
     if trainer.is_world_process_zero():
         _write_page(recipe, file, prompts)
     lines = [line for line in trainer.state.log_history if "reward" in line]
-    return TrainedPolicy(folder, lines[-1] if lines else {}, long)
+    return TrainedPolicy(folder, lines[-1] if lines else {}, long, _reason(recipe.output))
 
 
 def _build_model(recipe: TrainPolicy, tokenizer: PreTrainedTokenizerBase) -> tuple[PolicyModel, TextFormat]:
@@ -179,6 +184,54 @@ def _reference_of(recipe: TrainPolicy, model: PolicyModel, tokenizer: PreTrained
     if recipe.from_scratch and recipe.reference is None:
         held.load_state_dict(model.state_dict())
     return ModelReference(held, token_budget=recipe.token_budget)
+
+
+def _start_of(recipe: TrainPolicy, model: PolicyModel, tokenizer: PreTrainedTokenizerBase) -> Reference:
+    """What the watched KL is measured against: the policy at the start, whatever becomes of the reference."""
+    if recipe.lora is not None:
+        return AdapterOff(model, token_budget=recipe.token_budget)
+    held = new_policy(recipe.model, tokenizer=tokenizer, trust_remote_code=recipe.trust_remote_code).to(model.device)
+    held.settle()
+    return ModelReference(held, token_budget=recipe.token_budget)
+
+
+def _watch(recipe: TrainPolicy, trainer: OnlineTrainer, *, prompts: Sequence[Prompt], start: Reference) -> None:
+    """Let gold be watched.
+
+    Raises:
+        DataError: A watched prompt is one that is trained on.
+    """
+    watch = recipe.watch
+    assert watch is not None
+    file = read_prompts(watch.prompts, split=watch.split, limit=watch.limit)
+    shared = [origin for origin, prompt in zip(file.origins, file.prompts, strict=True) if prompt in set(prompts)]
+    if shared:
+        raise DataError(
+            f"{len(shared)} of {len(file.prompts)} watched prompts are trained on",
+            file=shared[0].file,
+            row=shared[0].row,
+            expected="prompts that are held out",
+            cure="take them out of data.train, or watch others",
+        )
+    gold = None
+    if watch.gold is not None:
+        gold = load_reward(watch.gold, token_budget=recipe.token_budget, trust_remote_code=recipe.trust_remote_code)
+    watch_gold(
+        trainer,
+        PolicySampler(policy=trainer.collector.policy, start=start).sample,
+        file.prompts,
+        proxy=trainer.reward,
+        gold=gold,
+        folder=recipe.output,
+        settings=WatchSettings(every=watch.every, samples=watch.samples, seed=recipe.seed),
+        rules=watch.rules,
+    )
+
+
+def _reason(output: Path) -> str | None:
+    """Why a watched run was stopped."""
+    path = output / "stopped.json"
+    return json.loads(path.read_text(encoding="utf-8"))["reason"] if path.is_file() else None
 
 
 def _anchor_of(recipe: TrainPolicy, reference: Reference | None) -> list[TrainerCallback]:

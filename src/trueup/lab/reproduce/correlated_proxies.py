@@ -85,7 +85,8 @@ def _settings(runs: Runs, plan: TabularPlan, seeds: Sequence[int]) -> dict[str, 
     return {
         "worlds": "; ".join(f"{world}: {_counts(found)} states" for world, found in runs.items()),
         "coefficients": f"{len(plan.multiples)} from {plan.multiples[0]:g} to {plan.multiples[-1]:g} standard "
-        "deviations of the proxy under the reference",
+        f"deviations of the proxy under the reference; {len(plan.near_multiples)} more from "
+        f"{plan.near_multiples[0]:g} to {plan.near_multiples[-1]:g} for OM sqrt-chi2",
         "exact optimisation": f"Adam on logits, {plan.ascent.steps} steps of {plan.ascent.learning_rate:g}, from "
         "the reference and from the uniform policy, keeping the better objective",
         "with a discriminator": f"{plan.rounds.rounds} rounds of {plan.rounds.samples:,} visits of either policy, "

@@ -151,9 +151,9 @@ def difference_at(worlds: Sequence[PolicyWorld], one: str, other: str, kl: float
 
 
 def shared_kls(worlds: Sequence[PolicyWorld], arms: Sequence[str]) -> tuple[float, ...]:
-    """Those of KL_GRID that these arms reach in every world; where there is none, the KL that all of them reach."""
+    """Those of KL_GRID that these arms reach in every world; it may be none."""
     least = min(reach(world.looks[arm]) for world in worlds for arm in arms)
-    return tuple(kl for kl in KL_GRID if kl <= least) or (least,)
+    return tuple(kl for kl in KL_GRID if kl <= least)
 
 
 def paired_at(
@@ -170,9 +170,11 @@ def paired_at(
         worlds: What was run.
         one: An arm.
         other: What it is compared with.
-        kls: Nats; a world in which either arm does not reach all of them is left out.
+        kls: Nats; a world in which either arm does not reach all of them is left out. None of them, no estimate.
         read: What is compared, from a world, an arm and a KL.
     """
+    if not kls:
+        return over_known([])
     return over_known(
         [float(np.mean([read(world, one, kl) - read(world, other, kl) for kl in kls])) for world in worlds]
     )

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from trueup.errors import RecipeError
 from trueup.lab.optimizing import Optimization
 from trueup.lab.reproduce.gathering import over_worlds
-from trueup.lab.reproduce.policy_arms import PolicyWorld, at_kl, gold_gain, prompts_at, reach
+from trueup.lab.reproduce.policy_arms import KL_GRID, PolicyWorld, at_kl, gold_gain, prompts_at, reach
 from trueup.lab.reproduce.scale import Scale
 from trueup.measure.scored import Estimate
 from trueup.report.frontier import Frontier, frontiers
@@ -47,10 +47,14 @@ def shared_distances(worlds: Sequence[PolicyWorld], arms: Sequence[str]) -> Floa
     Raises:
         RecipeError: A policy did not move.
     """
-    end = float(np.sqrt(min(reach(world.looks[arm]) for world in worlds for arm in arms)))
+    end = _shared_end(worlds, arms)
     if not end > 0:
         raise RecipeError("a policy did not move away from its start; give it more optimiser steps")
     return np.concatenate([[0.0], np.linspace(min(_NEAR, end / 4), end, _POINTS)])
+
+
+def _shared_end(worlds: Sequence[PolicyWorld], arms: Sequence[str]) -> float:
+    return float(np.sqrt(min(reach(world.looks[arm]) for world in worlds for arm in arms)))
 
 
 def run_curves(worlds: Sequence[PolicyWorld], arm: str, d: Float[Array, " points"]) -> RunCurves:
@@ -86,7 +90,7 @@ def against_distance(
     """Each arm against distance, mean over worlds with intervals, as far as the arm goes in every world."""
     found = {}
     for arm in arms:
-        d = shared_distances(worlds, [arm])
+        d = shared_distances(worlds, [arm]) if _shared_end(worlds, [arm]) > 0 else np.zeros(1)
         least = min(reach(world.looks[arm]) for world in worlds)
         values = [over_worlds([read(world, arm, min(one**2, least)) for world in worlds]) for one in d.tolist()]
         found[arm] = Frontier(d=d.tolist(), values=values, law=(laws or {}).get(arm))
@@ -115,6 +119,13 @@ def estimates_at(
     return [over_worlds([read(world, arm, kl) for world in worlds]) for kl in kls]
 
 
+def named_kls(kls: Sequence[float]) -> str:
+    """Where arms are compared, in words."""
+    if not kls:
+        return f"some run does not reach KL {KL_GRID[0]:g}, so nothing is compared"
+    return f"mean over KL {', '.join(f'{kl:g}' for kl in kls)}"
+
+
 def optimization_settings(scale: Scale, how: Optimization) -> dict[str, str]:
     """How policies were optimised and looked at, for the table of settings."""
     return {
@@ -127,5 +138,5 @@ def optimization_settings(scale: Scale, how: Optimization) -> dict[str, str]:
         "looks by straight lines in its root, where the run first gets there",
         "comparisons": f"{scale.pairs[-1]:,} for each proxy, two samples of the start each; gold's choice, ties left "
         "out",
-        "gold": "the world's program, deterministic labels; in standard deviations of the start's samples to one prompt",
+        "gold": "the world's program, deterministic labels; in standard deviations of the start's samples to a prompt",
     }

@@ -30,6 +30,7 @@ from trueup.lab.reproduce.scaling_laws_rl_claims import (
     form_claims,
     growth_claim,
     penalty_claims,
+    penalty_name,
     rise_and_fall,
     size_claims,
     slower_than_best_of_n,
@@ -63,11 +64,6 @@ def proxies(scale: Scale, seed: int) -> dict[str, ProxyRun]:
     return {**smaller, FREE: ordinary(scale, seed)}
 
 
-def penalty_name(coefficient: float) -> str:
-    """Arm of a KL penalty."""
-    return f"KL penalty {coefficient:g}"
-
-
 def scaling_laws_rl(scale: Scale, *, command: str, progress: bool = False) -> Evidence:
     """Run the worlds and write down what became of the paper's claims."""
     worlds = run_policies(scale, arms, progress=progress)
@@ -97,7 +93,7 @@ def evidence(worlds: Sequence[PolicyWorld], scored: Sequence[World], *, scale: S
         *rise_and_fall(worlds, fit),
         *form_claims(curves[FREE]),
         *(size_claims(sized, sizes) if len(by_size) > 1 else ()),
-        *(claim for name in penalised for claim in penalty_claims(worlds, name)),
+        *(claim for coefficient in KL_COEFFICIENTS for claim in penalty_claims(worlds, coefficient)),
         growth_claim(worlds),
         *slower_than_best_of_n(worlds, scored, chosen),
     ]
@@ -117,14 +113,14 @@ def evidence(worlds: Sequence[PolicyWorld], scored: Sequence[World], *, scale: S
 
 
 _LEAD = (
-    "Gold is the world's program. Proxies learn from gold's comparisons of the policy's own samples, and RLOO (where the "
-    "paper has PPO) optimises the policy against them, without a KL penalty unless one is named. Gold is in standard "
-    "deviations of the start's samples to one prompt, above the start's mean; d is the square root of the KL of whole "
-    "responses to the start, in nats, measured on the policy's own samples. Arms are compared at equal KL. Intervals "
-    "are over worlds, each with its own text, policy, prompts, comparisons and proxies. "
+    "Gold is the world's program. Proxies learn from gold's comparisons of the policy's own samples, and RLOO "
+    "(the paper has PPO) optimises the policy against them, without a KL penalty unless one is named. Gold is in "
+    "standard deviations of the start's samples to one prompt, above the start's mean; d is the square root of the KL "
+    "of whole responses to the start, in nats, measured on the policy's own samples. Arms are compared at equal KL. "
+    "Intervals are over worlds, each with its own text, policy, prompts, comparisons and proxies. "
     "[Best-of-n](scaling-laws.md) has a page of its own.\n\n"
-    f"A claim that something makes no difference counts as reproduced where the interval lies within a margin: {MARGIN:g} "
-    "standard deviations of gold, and a quarter of its own mean for a coefficient of the law."
+    f"A claim that something makes no difference counts as reproduced where the interval lies within a margin: "
+    f"{MARGIN:g} standard deviations of gold, and a quarter of its own mean for a coefficient of the law."
 )
 
 

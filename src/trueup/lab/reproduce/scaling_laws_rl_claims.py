@@ -21,7 +21,7 @@ from trueup.lab.reproduce.policy_arms import (
     reach,
     shared_kls,
 )
-from trueup.lab.reproduce.policy_pages import RunCurves, proxy_gain
+from trueup.lab.reproduce.policy_pages import RunCurves, named_kls, proxy_gain
 from trueup.lab.reproduce.policy_plans import FREE
 from trueup.lab.reproduce.scale import World
 from trueup.measure.law_forms import Basis
@@ -112,8 +112,8 @@ def size_claims(curves: Mapping[str, RunCurves], sizes: Mapping[str, int]) -> li
     laws = np.stack([coefficients(one) for one in curves.values()], axis=1)
     end = float(next(iter(curves.values())).d[-1])
     ran = (
-        f"{len(curves)} sizes, {int(parameters.min()):,} to {int(parameters.max()):,} parameters, the same comparisons; "
-        f"d up to {end:.2f}, which all runs reach"
+        f"{len(curves)} sizes, {int(parameters.min()):,} to {int(parameters.max()):,} parameters, the same "
+        f"comparisons; d up to {end:.2f}, which all runs reach"
     )
     alpha, beta = (trend(parameters, laws[:, :, k], resampling=RESAMPLING) for k in (0, 1))
     mean = float(laws[:, :, 0].mean())
@@ -145,43 +145,47 @@ def coefficients(curves: RunCurves) -> np.ndarray:
     return np.asarray(found)
 
 
-def penalty_claims(worlds: Sequence[PolicyWorld], arm: str) -> list[Claim]:
+def penalty_name(coefficient: float) -> str:
+    """Arm of a KL penalty."""
+    return f"KL penalty {coefficient:g}"
+
+
+def penalty_claims(worlds: Sequence[PolicyWorld], coefficient: float) -> list[Claim]:
     """A KL penalty ends the run at a smaller KL, and at equal KL only the proxy differs."""
+    arm = penalty_name(coefficient)
     kls = shared_kls(worlds, [FREE, arm])
-    at = f"{arm} against none, mean over KL {', '.join(f'{kl:.3g}' for kl in kls)}"
+    at = f"{arm} against none, {named_kls(kls)}"
     gold = paired_at(worlds, arm, FREE, kls=kls)
     proxy = paired_at(worlds, arm, FREE, kls=kls, read=proxy_gain)
+    gap = paired_at(worlds, arm, FREE, kls=kls, read=_gap)
     roots = over_known([distance_at_equal_step(world.looks[arm], world.looks[FREE]) for world in worlds])
     return [
         Claim(
-            "A KL penalty does not change gold at equal KL.",
-            f"{PAPER}, section 3.6",
+            f"A KL penalty of {coefficient:g} does not change gold at equal KL.",
+            f"{PAPER}, effect of a KL penalty",
             at,
             f"{with_interval(gold)}; none is less than {MARGIN:g}",
             judge_equal(gold, margin=MARGIN),
         ),
         Claim(
-            "It stops the growth of KL earlier.",
-            f"{PAPER}, section 3.6",
+            f"A KL penalty of {coefficient:g} stops the growth of KL earlier.",
+            f"{PAPER}, effect of a KL penalty",
             f"{arm} against none, d at the last step of the shorter run of each world",
             f"{with_interval(roots)} sqrt(nats)",
             judge(roots, claimed=-1),
         ),
         Claim(
-            "It widens the gap between proxy and gold at equal KL.",
-            f"{PAPER}, section 3.6",
+            f"A KL penalty of {coefficient:g} widens the gap between proxy and gold at equal KL.",
+            f"{PAPER}, effect of a KL penalty",
             at,
-            f"proxy {with_interval(proxy)} of its standard deviations; proxy less gold {with_interval(_gap(worlds, arm, kls))}",
-            judge(_gap(worlds, arm, kls), claimed=1),
+            f"proxy {with_interval(proxy)} of its standard deviations; proxy less gold {with_interval(gap)}",
+            judge(gap, claimed=1),
         ),
     ]
 
 
-def _gap(worlds: Sequence[PolicyWorld], arm: str, kls: Sequence[float]) -> Estimate:
-    def gap(world: PolicyWorld, name: str, kl: float) -> float:
-        return proxy_gain(world, name, kl) - gold_gain(world, name, kl)
-
-    return paired_at(worlds, arm, FREE, kls=kls, read=gap)
+def _gap(world: PolicyWorld, arm: str, kl: float) -> float:
+    return proxy_gain(world, arm, kl) - gold_gain(world, arm, kl)
 
 
 def distance_at_equal_step(one: Looks, other: Looks) -> float:
@@ -197,7 +201,7 @@ def growth_claim(worlds: Sequence[PolicyWorld]) -> Claim:
     away = Estimate(power.value - 2, power.low - 2, power.high - 2, power.n)
     return Claim(
         "Without a penalty KL grows about quadratically with steps.",
-        f"{PAPER}, section 3.6",
+        f"{PAPER}, RL against best-of-n",
         f"RLOO without a penalty, {power.n} worlds, looks beyond {_LOW_KL:g} nats",
         f"power of the step count: {with_interval(power)}; about quadratic is within {_EXPONENT_MARGIN:g} of 2",
         judge_equal(away, margin=_EXPONENT_MARGIN),
@@ -219,24 +223,20 @@ def slower_than_best_of_n(worlds: Sequence[PolicyWorld], scored: Sequence[World]
     best_of_n = chosen.d[np.argmax(chosen.by_world(), axis=1)].tolist()
     peaks = over_known([a - b for a, b in zip(rl, best_of_n, strict=True)])
     sizes = [n for n in _SIZES if n in set(chosen.n.tolist())]
-    extra = over_known(
-        [
-            _extra_distance(world, one, chosen, sizes, place)
-            for place, (world, one) in enumerate(zip(worlds, scored, strict=True))
-        ]
-    )
+    pairs = enumerate(zip(worlds, scored, strict=True))
+    extra = over_known([_extra_distance(world, one, chosen, sizes, place=place) for place, (world, one) in pairs])
     both = f"the same proxies in {len(worlds)} worlds"
     return [
         Claim(
             "RL reaches its gold peak at a larger KL than best-of-n.",
-            f"{PAPER}, section 3.3",
+            f"{PAPER}, RL against best-of-n",
             f"{both}; d of the highest point of each world's curve, best-of-n up to n = {chosen.n[-1]}",
             f"RL {np.mean(rl):.2f}, best-of-n {np.mean(best_of_n):.2f} sqrt(nats): {with_interval(peaks)}",
             judge(peaks, claimed=1),
         ),
         Claim(
             "RL spends more KL than best-of-n for the same gain of the proxy.",
-            f"{PAPER}, section 3.3",
+            f"{PAPER}, RL against best-of-n",
             f"{both}; the proxy's gain of best-of-n at n = {', '.join(map(str, sizes))}, in the proxy's unit",
             f"d of RL less that of best-of-n: {with_interval(extra)} sqrt(nats), {extra.n} worlds reach it",
             judge(extra, claimed=1),
@@ -244,7 +244,7 @@ def slower_than_best_of_n(worlds: Sequence[PolicyWorld], scored: Sequence[World]
     ]
 
 
-def _extra_distance(world: PolicyWorld, scored: World, chosen: Arm, sizes: Sequence[int], place: int) -> float:
+def _extra_distance(world: PolicyWorld, scored: World, chosen: Arm, sizes: Sequence[int], *, place: int) -> float:
     unit = float(scored.proxies[FREE].score.std(axis=1).mean())
     gains = chosen.proxy[chosen.world == place].mean(axis=0) * unit
     needed = [distance_of_gain(world.looks[FREE], float(gains[np.searchsorted(chosen.n, n)])) for n in sizes]

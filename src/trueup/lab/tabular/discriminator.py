@@ -6,7 +6,7 @@
 In a table the solution is known; it is learned by gradient steps all the same, as with samples what matters is how far
 learning has come: where one side was never seen the logit goes on growing.
 
-**Source** Laidlaw, Singhal, Dragan (2025), arXiv 2403.03185, section 6.
+**Source** Laidlaw, Singhal, Dragan (2025), arXiv 2403.03185.
 """
 
 from dataclasses import dataclass

@@ -33,6 +33,7 @@ class TabularPlan:
 
     Args:
         multiples: Coefficients, in standard deviations of the proxy under the reference.
+        near_multiples: More of them for sqrt-chi2, about one standard deviation, where it leaves the reference.
         ascent: How exact objectives are maximised; the world's seed replaces its own.
         sampled_multiples: Coefficients of the runs with a discriminator.
         rounds: Those runs; the world's seed replaces theirs.
@@ -41,6 +42,7 @@ class TabularPlan:
     """
 
     multiples: tuple[float, ...] = field(default_factory=lambda: log_grid(-3, 2, per_decade=2))
+    near_multiples: tuple[float, ...] = field(default_factory=lambda: log_grid(-1, 0, per_decade=12))
     ascent: Ascent = field(default_factory=lambda: Ascent(steps=400, learning_rate=0.3, noise=0.1))
     sampled_multiples: tuple[float, ...] = field(default_factory=lambda: log_grid(-2.5, 2, per_decade=2))
     rounds: Rounds = field(default_factory=Rounds)
@@ -50,6 +52,7 @@ class TabularPlan:
 
 QUICK = TabularPlan(
     multiples=log_grid(-2, 1, per_decade=2),
+    near_multiples=log_grid(-1, 0, per_decade=3),
     ascent=Ascent(steps=150, learning_rate=0.5, noise=0.1),
     sampled_multiples=log_grid(-2, 1, per_decade=1),
     rounds=Rounds(rounds=200, learning_rate=0.2),
@@ -103,6 +106,7 @@ class TabularRun:
         hacked: True return of the proxy's optimum.
         theory: True return with sqrt-chi2 at the theorem's coefficient.
         exact: By penalty.
+        near: sqrt-chi2 at the coefficients at which it leaves the reference.
         sampled: By kind of step penalty, with a discriminator.
         checked: The bounds, for every policy of the exact runs.
     """
@@ -116,6 +120,7 @@ class TabularRun:
     hacked: float
     theory: float
     exact: Mapping[str, Found]
+    near: Found
     sampled: Mapping[str, Found]
     checked: Checked
 
@@ -145,10 +150,18 @@ def run_tabular(world: str, seed: int, *, plan: TabularPlan) -> TabularRun:
         hacked=hacked,
         theory=theory,
         exact={name: _found(problem, sweep, optimum) for name, sweep in sweeps.items()},
+        near=near_reference(problem, plan, ascent=ascent),
         sampled=_sampled(problem, [m * quality.sigma_proxy for m in plan.sampled_multiples],
                          rounds=replace(plan.rounds, seed=seed), optimum=optimum),
         checked=check_bounds(problem, policies),
     )  # fmt: skip
+
+
+def near_reference(problem: Problem, plan: TabularPlan, *, ascent: Ascent) -> Found:
+    """sqrt-chi2 of occupancies at the plan's `near_multiples`."""
+    coefficients = [multiple * problem.quality.sigma_proxy for multiple in plan.near_multiples]
+    sweep = optimize(problem, "OM sqrt-chi2", coefficients=coefficients, ascent=ascent)
+    return _found(problem, sweep, optimal_return(problem.mdp))
 
 
 def _found(problem: Problem, sweep: Sweep, optimum: float) -> Found:
