@@ -52,6 +52,11 @@ VERBS = (
         "optimise a policy against a reward, on its own samples",
     ),
     Verb(
+        ("train", "warp"),
+        "trueup.recipes.train_warp:TrainWarp:train_warp",
+        "optimise policies by WARP: runs, merges, and the front between start and end",
+    ),
+    Verb(
         ("audit", "reward"),
         "trueup.recipes.audit_reward:AuditReward:audit_reward",
         "measure reward models; writes audit.json and report.html",

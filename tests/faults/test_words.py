@@ -25,6 +25,7 @@ NEEDED = {
     "demo": [],
     "train reward": ["--model", "m", "--output", "o", "--data.train", "d"],
     "train policy": ["--model", "m", "--output", "o", "--data.train", "d", "--reward", "r"],
+    "train warp": ["--model", "m", "--output", "o", "--data.train", "d", "--reward", "r"],
     "train sft": ["--model", "m", "--output", "o", "--data.train", "d"],
     "audit reward": ["m", "--data", "d"],
     "audit policy": ["r"],

@@ -3,15 +3,19 @@
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from trueup.lab.fitting import Fit
 from trueup.lab.gold_proxy import Setup, SetupPlan, set_up
+from trueup.lab.optimizing import Optimization
 from trueup.lab.policies import PolicyPlan
+from trueup.lab.reproduce import policy_plans
 from trueup.lab.reproduce.scale import Scale
 from trueup.lab.scale_models import Shape
+from trueup.train.prompt_order import Rhythm
 
 SHAPE = Shape(vocabulary=300, width=16, layers=1, heads=2, positions=512)
 FIT = Fit(learning_rate=1e-3, batch_size=16, epochs=1.0)
@@ -42,6 +46,7 @@ def tiny_scale(tmp_path_factory: pytest.TempPathFactory) -> Scale:
         shift_prompts=20,
         proxy=FIT,
         shift_fit=FIT,
+        policy_steps=4,
         folder=tmp_path_factory.mktemp("lab"),
     )
 
@@ -56,3 +61,17 @@ def lab(tiny_scale: Scale) -> Path:
 def world_zero(tiny_scale: Scale) -> Setup:
     """The first world."""
     return set_up(tiny_scale.plan(0), folder=tiny_scale.folder)
+
+
+@pytest.fixture
+def little_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policies of reproductions draw few short responses, and move far in few steps."""
+    little = partial(
+        Optimization,
+        rhythm=Rhythm(prompts=4, samples=2),
+        max_new_tokens=12,
+        learning_rate=2e-2,
+        every=2,
+        samples=2,
+    )
+    monkeypatch.setattr(policy_plans, "Optimization", little)

@@ -29,6 +29,7 @@ from trueup.rewards.aggregates import Mean, WorstCase
 from .conftest import SETUP
 
 TRAINED = ("scaling-laws", "rm-ensembles", "bsr")
+ONLINE = ("scaling-laws-rl", "bsr-rloo", "elastic-reset", "salsa", "warp")
 TABULAR = "correlated-proxies"
 SEEN = "alarms"
 """Its alarm needs worlds in which gold falls, which policies of seconds do not give; they are made up."""
@@ -227,12 +228,12 @@ def small_scale(tiny_scale, monkeypatch):
 
 
 def test_all_experiments_are_tried():
-    assert set(EXPERIMENTS) == {*TRAINED, TABULAR, SEEN}
+    assert set(EXPERIMENTS) == {*TRAINED, *ONLINE, TABULAR, SEEN}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_verb_writes_a_page_that_can_be_read_back(
-    name, tmp_path, capsys, small_scale, few_shift_rows, made_alarm_worlds, monkeypatch
+    name, tmp_path, capsys, small_scale, few_shift_rows, little_drawing, made_alarm_worlds, monkeypatch
 ):
     output, seeds = tmp_path / "pages", 6 if name == SEEN else 2
     words = ["lab", "reproduce", name, "--quick", "true", "--workers", "1", "--seeds", str(seeds)]
@@ -252,11 +253,12 @@ def test_the_verb_writes_a_page_that_can_be_read_back(
     assert set(figures) == {path.name for path in output.glob("*.svg")}
     assert bool(figures) == (name != SEEN)
     assert all((output / figure).read_text().lstrip().startswith(("<?xml", "<svg")) for figure in figures)
-    if name in TRAINED:
+    if name in (*TRAINED, *ONLINE):
         # What was computed is used again, and says the same.
         monkeypatch.setattr("trueup.lab.gold_proxy.fit_reward", no_training)
         monkeypatch.setattr("trueup.lab.shift_runs.fit_reward", no_training)
         monkeypatch.setattr("trueup.lab.policies.fit_policy", no_training)
+        monkeypatch.setattr("trueup.lab.policy_runs.optimize", no_training)
         assert main([*words, "--output", str(tmp_path / "again")]) == 0
         assert (tmp_path / "again" / f"{name}.md").read_text() == page
 

@@ -4,7 +4,7 @@ import pytest
 from measure.law_simulations import D, pools, prompt_curves
 from trueup.errors import RecipeError
 from trueup.measure.bootstrap import Resampling
-from trueup.measure.law_checks import compare_forms, forecast_errors, held_out
+from trueup.measure.law_checks import against_rival, compare_forms, forecast_errors, held_out
 from trueup.measure.laws import Law, fit
 
 FEW = Resampling(resamples=300)
@@ -95,3 +95,31 @@ def test_neither_law_is_preferred_when_both_fit_within_the_noise():
     rng = np.random.default_rng(3)
     gold = pools(rng, rng.standard_normal, prompts=100)
     assert compare_forms(D, gold, resampling=FEW).better == "cannot tell"
+
+
+def test_a_rival_is_judged_on_the_same_points():
+    """In range it agrees with `compare_forms`, ahead with `held_out`."""
+    gold = prompt_curves(Law("rl", 0.6, 0.4), np.random.default_rng(2), units=30)
+    whole = against_rival(D, gold, form="rl", rival="best_of_n", resampling=FEW)
+    forms = compare_forms(D, gold, resampling=FEW)
+    assert (whole.rms.value, whole.rival_rms.value) == pytest.approx((forms.rl, forms.best_of_n))
+    assert (whole.gain.value, whole.gain.low) == pytest.approx(
+        (-forms.difference.value, -forms.difference.high), abs=0.01
+    )
+    assert whole.gain.low > 0
+    ahead = against_rival(D, gold, form="rl", rival="cubic", resampling=FEW, fit_up_to=BOUND)
+    known = held_out(D, gold, form="rl", fit_up_to=BOUND, resampling=FEW)
+    assert (ahead.rms, ahead.rival_rms, ahead.gain) == (known.rms, known.cubic_rms, known.gain_over_cubic)
+
+
+def test_a_curve_of_the_rejected_form_is_its_own_best_fit():
+    gold = np.array([[1.0], [2.0]]) + D * (0.9 - 0.6 * np.log(1 + D))
+    found = against_rival(D, gold, form="rl", rival="log1p", resampling=FEW)
+    assert found.rival_rms.value == pytest.approx(0, abs=1e-12)
+    assert found.gain.value == pytest.approx(-found.rms.value)
+    assert found.rms.value > 0.01
+
+
+def test_nothing_to_predict_is_said():
+    with pytest.raises(RecipeError, match="leaves nothing to predict"):
+        against_rival(D, D[None], form="rl", rival="log1p", resampling=FEW, fit_up_to=99.0)

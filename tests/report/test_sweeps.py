@@ -20,7 +20,7 @@ def panel(level=0.5):
 def test_panels_stand_beside_or_below_one_another(width):
     svg = coefficient_sweeps({"one": panel(), "two": panel()}, unit="gain", coefficient_unit="sigmas", width=width)
     for words, times in (("first penalty", 1), ("second penalty", 1), ("gain", 2), ("sigmas", 2), ("reference", 2)):
-        assert len(re.findall(rf">{words} ?<", svg)) == times
+        assert len(re.findall(rf">\s?{words}<", svg)) == times
     assert re.search(rf'viewBox="0 0 {width} ', svg)
     height = float(re.search(r'viewBox="0 0 \S+ (\S+)"', svg)[1])
     alone = coefficient_sweeps({"one": panel()}, unit="gain", coefficient_unit="sigmas", width=width)

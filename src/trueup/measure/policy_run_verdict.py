@@ -19,6 +19,9 @@ TOLERATED_SIMILARITY_GAIN = 0.1
 TOLERATED_ENTROPY_SHARE = 0.5
 TOLERATED_EQUAL_GROUPS = 0.5
 
+# Of single precision, summed over a response.
+_ROUNDING = 1e-3
+
 _ORDER = ("bad", "watch", "good")
 
 
@@ -113,7 +116,7 @@ def _kl(result: Json) -> Iterator[Finding]:
     if kl is None:
         yield Finding("watch", "KL to the initial policy is not known, so runs cannot be compared at equal distance")
         return
-    below = [step for step, one in zip(result["steps"], kl, strict=True) if _known(one) and one["high"] < 0]
+    below = [step for step, one in zip(result["steps"], kl, strict=True) if _known(one) and one["high"] < -_ROUNDING]
     if below:
         yield Finding(
             "bad",

@@ -29,7 +29,7 @@ class DecodeCache:
         """Reply tokens that have been fed before this pass; -1 while the prompts are read."""
         self._prompt: dict[int, tuple[Tensor, Tensor]] = {}
         self._reply: dict[int, tuple[Tensor, Tensor]] = {}
-        self._masks: dict[tuple[int, int | None], tuple[Tensor | None, Tensor | None]] = {}
+        self._masks: dict[int | None, tuple[int, Tensor | None, Tensor | None]] = {}
 
     @property
     def positions(self) -> Int[Tensor, "b 1"]:
@@ -83,11 +83,10 @@ class DecodeCache:
         """Which keys of prompt and reply the next token does not see, made once a step; None where it sees all."""
         # Without a window, every step of a rectangle sees the same keys of its prompts.
         step = self.drawn if window is not None else 0
-        if (step, window) not in self._masks:
-            if window is not None:
-                self._masks.clear()
-            self._masks[step, window] = self._hidden(slots, window)
-        return self._masks[step, window]
+        known = self._masks.get(window)
+        if known is None or known[0] != step:
+            known = self._masks[window] = step, *self._hidden(slots, window)
+        return known[1:]
 
     def _hidden(self, slots: int, window: int | None) -> tuple[Bool[Tensor, "prompts 1 1 keys"] | None, Tensor | None]:
         slot = torch.arange(slots, device=self.lengths.device)

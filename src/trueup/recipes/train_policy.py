@@ -81,7 +81,7 @@ def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = 
     set_seed(recipe.seed)
     model, form = _build_model(recipe, tokenizer)
     prompts = _short_enough(recipe, file, tokenizer, form)
-    reward = _reward_of(recipe)
+    reward = load_rewards(recipe)
     open_run(recipe)
     long = _list_long(recipe, file, prompts)
     if checkpoint is not None:
@@ -163,7 +163,8 @@ def _list_long(recipe: TrainPolicy, file: PromptFile, kept: Sequence[Prompt]) ->
     return len(long)
 
 
-def _reward_of(recipe: TrainPolicy) -> Reward:
+def load_rewards(recipe: TrainPolicy) -> Reward:
+    """What a recipe optimises."""
     parts = [
         load_reward(f"{label}={place}", token_budget=recipe.token_budget, trust_remote_code=recipe.trust_remote_code)
         for label, place in recipe.rewards.items()

@@ -70,5 +70,5 @@ def _curves(axes: Axes, panel: CoefficientPanel) -> None:
         dots = axes.scatter(panel.coefficient, mean, s=16, marker=style.marker, color=style.colour, ec=PAPER, lw=0.5)
         dots.set_zorder(3)
     axes.axhline(panel.level, color=MUTED, lw=1, ls=(0, (1, 2)))
-    axes.text(1, panel.level, f"{panel.level_name} ", color=MUTED, fontsize=SMALL, ha="right", va="bottom",
+    axes.text(0, panel.level, f" {panel.level_name}", color=MUTED, fontsize=SMALL, ha="left", va="top",
               transform=axes.get_yaxis_transform())  # fmt: skip

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
 from trueup.data.branches import BranchRow
 from trueup.data.rows import Prompt, prompt_text
 from trueup.data.templates import TextFormat
-from trueup.errors import RecipeError, TrueupError
+from trueup.errors import CheckpointError, OutputError, RecipeError, TrueupError
 from trueup.models.generation import Sampling
 from trueup.models.heads.value import load_value_head, save_value_head, with_value_head
 from trueup.models.plan import Part
@@ -24,6 +25,7 @@ from trueup.models.policy_checkpoints import PolicyCheckpoint
 from trueup.policies.model import ModelPolicy
 from trueup.rewards.base import Reward
 from trueup.rewards.shaping import Shaping
+from trueup.train.anchor_callback import AnchorCallback
 from trueup.train.collecting import Collected, Collector
 from trueup.train.online_metrics import observe, warnings_of
 from trueup.train.policy_trainer import PolicyTrainer
@@ -68,6 +70,7 @@ class OnlineTrainer(PolicyTrainer):
         shaping: What becomes of rewards before they are learned from.
         reference: What the policy is held against; needed by a KL coefficient and by some terms.
         kl_coefficient: Weight, within the reward, of the KL to the reference, per nat.
+        value_learning_rate: Learning rate of the value head; the policy's where it is None.
         provenance: Plain values saved with every checkpoint.
         callbacks: Further callbacks.
     """
@@ -88,6 +91,7 @@ class OnlineTrainer(PolicyTrainer):
         shaping: Shaping | None = None,
         reference: Reference | None = None,
         kl_coefficient: float = 0.0,
+        value_learning_rate: float | None = None,
         provenance: Mapping[str, Any] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
@@ -97,7 +101,7 @@ class OnlineTrainer(PolicyTrainer):
         if reference is None and (kl_coefficient or needs & {"reference", "forward_kl"}):
             raise RecipeError("a KL coefficient or a term of the loss needs a reference")
         self.prompts, self.reward, self.rhythm = list(prompts), reward, rhythm
-        self.needs = needs
+        self.needs, self.value_learning_rate = needs, value_learning_rate
         if "value" in needs:
             with_value_head(model)
         self._rows: list[RolloutRow] = []
@@ -129,22 +133,47 @@ class OnlineTrainer(PolicyTrainer):
             computing=self.compute_loss_context_manager,
         )
 
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, trial: object = None, ignore_keys_for_eval: Any = None
+    ) -> Any:
+        """Train; where a reward, gold or the loss fails for good, what has been learned is saved before the run ends."""
+        try:
+            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        except (CheckpointError, OutputError):
+            raise  # nothing was learned, or it cannot be saved
+        except TrueupError as error:
+            self._stop_whole(error)
+            raise
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        """The usual one; a value head may have a learning rate of its own."""
+        made = self.optimizer is None
+        optimizer: Optimizer = super().create_optimizer(model)
+        head = self.unwrapped.value_head if "value" in self.needs else None
+        if made and head is not None and self.value_learning_rate is not None:
+            own = {id(parameter) for parameter in head.parameters()}
+            for group in optimizer.param_groups:
+                group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+            settings = {"lr": self.value_learning_rate, "weight_decay": 0.0}
+            optimizer.add_param_group({"params": list(head.parameters()), **settings})
+        return optimizer
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The steps' numbers, the same on every device."""
         return DataLoader(_Steps(self.args.max_steps), batch_size=1, collate_fn=lambda numbers: {"step": numbers[0]})
 
     def training_step(self, model: nn.Module, inputs: Mapping[str, Any], num_items_in_batch: object = None) -> Tensor:
         """Draw, where a new rollout is due, and take the step that it is the turn of."""
-        rows = self._rows_of_step(model)
+        rows = self._rows_of_step()
         start = time.perf_counter()
         loss = super().training_step(model, {"rows": rows})
         self._tally.add("seconds/train", torch.tensor([time.perf_counter() - start]))
         return loss
 
-    def _rows_of_step(self, model: nn.Module) -> list[RolloutRow]:
+    def _rows_of_step(self) -> list[RolloutRow]:
         step = int(self.state.global_step)
         if step % self.rhythm.steps == 0 or not self._rows:
-            self._collect(model, step // self.rhythm.steps)
+            self._collect(step // self.rhythm.steps)
         chosen = minibatch(range(len(self._rows)), step=step, rhythm=self.rhythm, seed=self.args.seed)
         return [self._rows[i] for i in chosen]
 

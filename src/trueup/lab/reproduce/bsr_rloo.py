@@ -107,13 +107,13 @@ def _shown(name: str) -> str:
 
 def arm_claims(worlds: Sequence[PolicyWorld], arm: str, *, kls: Sequence[float]) -> list[Claim]:
     """What the paper says of one regularised proxy."""
-    plain_arm = next(iter(worlds[0].looks))
+    plain_arm, end = next(iter(worlds[0].looks)), max(kls, default=0.0)
     ran = f"{arm} against {plain_arm}, {named_kls(kls)}, {len(worlds)} worlds"
     gold = paired_at(worlds, arm, plain_arm, kls=kls)
     tokens = paired_at(worlds, arm, plain_arm, kls=kls, read=length_at)
     spread = paired_at(worlds, arm, plain_arm, kls=kls, read=reward_spread_at)
     growth = paired_at(worlds, arm, plain_arm, kls=kls, read=spread_growth_at)
-    rough = over_known([_rougher(world, arm, plain_arm, end=max(kls, default=0.0)) for world in worlds])
+    rough = over_known([_rougher(world, arm, plain_arm, end=end) for world in worlds])
     return [
         Claim(
             f"Against a {arm} proxy the policy reaches higher gold at equal KL.",
@@ -125,7 +125,7 @@ def arm_claims(worlds: Sequence[PolicyWorld], arm: str, *, kls: Sequence[float])
         Claim(
             f"Against a {arm} proxy gold moves more steadily.",
             f"{PAPER}, figure 5",
-            f"{arm} against {plain_arm}, standard deviation of the looks about a cubic in d, up to KL {max(kls, default=0.0):g}",
+            f"{arm} against {plain_arm}, standard deviation of the looks about a cubic in d, up to KL {end:g}",
             with_interval(rough, digits=3),
             judge(rough, claimed=-1),
         ),

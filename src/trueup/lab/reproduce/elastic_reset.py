@@ -16,18 +16,20 @@ from trueup.lab.reproduce.fronts import (
     at_step,
     best_within,
     common_step,
+    directed_claim,
     drift,
     front_table,
     gains,
-    kl_figure,
+    paired,
     step_figure,
 )
 from trueup.lab.reproduce.policy_arms import PolicyWorld, over_known, run_policies
+from trueup.lab.reproduce.policy_pages import gold_and_proxy_figure, optimization_settings
 from trueup.lab.reproduce.policy_plans import FREE, plain, varied
 from trueup.lab.reproduce.scale import Scale
 from trueup.measure.scored import Estimate
 from trueup.measure.similarity import to_start
-from trueup.report.evidence import Claim, Evidence, judge
+from trueup.report.evidence import Claim, Evidence
 from trueup.report.tables import markdown_table, with_interval
 from trueup.report.text import Cell
 
@@ -43,14 +45,15 @@ The published runs lie at 0.92 (IMDB, nearly a reset to the start) and 0.0055 (S
 reset and reset to the start could hardly be told apart here, and the second hardly goes back within 100 steps.
 """
 
-_EVERY, _RESETS = 5, 4
+_RESETS = 4
 _KLS = (2.0, 4.0, 8.0)
 """Low to middle drift, where fronts are compared."""
 
 
 def period_of(scale: Scale) -> int:
     """Steps between resets: a fourth of the run, and a step at which is looked."""
-    return max(_EVERY * round(scale.policy_steps / (_RESETS * _EVERY)), _EVERY)
+    every = plain(scale, scale.seeds[0]).how.every
+    return max(every * round(scale.policy_steps / (_RESETS * every)), every)
 
 
 def arms(scale: Scale, seed: int) -> dict[str, PolicyRun]:
@@ -69,7 +72,7 @@ def arms(scale: Scale, seed: int) -> dict[str, PolicyRun]:
 def elastic_reset(scale: Scale, *, command: str, progress: bool = False) -> Evidence:
     """Run the worlds and write down what became of the paper's claims."""
     worlds, period = run_policies(scale, arms, progress=progress), period_of(scale)
-    front = _paired(worlds, partial(_front, what="gold"), ELASTIC, FREE)
+    front = paired(worlds, ELASTIC, FREE, read=partial(_front, what="gold"))
     return Evidence(
         name="elastic-reset",
         title="Does Elastic Reset give more reward at less drift, in the small language world?",
@@ -89,7 +92,7 @@ def elastic_reset(scale: Scale, *, command: str, progress: bool = False) -> Evid
         settings=_settings(scale, period),
         sections=_sections(worlds, period),
         figures={
-            "elastic-reset-kl.svg": kl_figure(worlds, (FREE, PENALTY, *RESETS)),
+            "elastic-reset-kl.svg": gold_and_proxy_figure(worlds, (FREE, PENALTY, *RESETS)),
             "elastic-reset-steps.svg": step_figure(worlds, (FREE, PENALTY, *RESETS)),
         },
     )
@@ -97,29 +100,20 @@ def elastic_reset(scale: Scale, *, command: str, progress: bool = False) -> Evid
 
 def _settings(scale: Scale, period: int) -> dict[str, str]:
     return {
-        "runs of a world": f"{2 + len(RESETS)}, of up to {scale.policy_steps} steps of 16 prompts x 4 responses",
-        "method": "RLOO, AdamW at a constant 4e-4, the optimiser's state kept at resets; ends beyond a KL of 40 nats",
+        "arms": f"{2 + len(RESETS)} runs of RLOO a world; the optimiser's state is kept at resets",
         "period": f"{period} steps, one update of the average a step",
         "decay": f"{SHARE ** (1 / period):.4f} (decay ** period = {SHARE:g}); fast average "
         f"{LATE_SHARE ** (1 / period):.4f} ({LATE_SHARE:g}, as in the paper's StackLLaMA runs)",
-        "units": "gold and proxy in standard deviations within prompts of the start's responses; intervals over worlds",
+        **optimization_settings(scale, plain(scale, scale.seeds[0]).how),
     }
 
 
-Read = Callable[[PolicyWorld, str], float]
-
-
-def _paired(worlds: Sequence[PolicyWorld], read: Read, one: str, other: str) -> Estimate:
-    return over_known([read(world, one) - read(world, other) for world in worlds])
+def _claim(statement: str, ran: str, effect: Estimate, *, claimed: Literal[1, -1] = 1) -> Claim:
+    return directed_claim(statement, effect, source=f"{PAPER}, abstract and section 3", ran=ran, claimed=claimed)
 
 
 def _front(world: PolicyWorld, arm: str, *, what: str) -> float:
     return float(np.mean([best_within(world, arm, kl, what=what) for kl in _KLS]))
-
-
-def _claim(statement: str, ran: str, effect: Estimate, *, claimed: Literal[1, -1] = 1) -> Claim:
-    shown = f"{with_interval(effect)}, {effect.n} worlds"
-    return Claim(statement, f"{PAPER}, abstract and section 3", ran, shown, judge(effect, claimed=claimed))
 
 
 def _step_claims(worlds: Sequence[PolicyWorld], period: int) -> list[Claim]:
@@ -133,23 +127,23 @@ def _step_claims(worlds: Sequence[PolicyWorld], period: int) -> list[Claim]:
         _claim(
             "At equal steps the policy has drifted less.",
             ran + "KL to the start, nats",
-            _paired(worlds, partial(read, what="kl"), ELASTIC, FREE),
+            paired(worlds, ELASTIC, FREE, read=partial(read, what="kl")),
             claimed=-1,
         ),
         _claim(
             "At equal steps the optimised reward is higher.",
             ran + "proxy",
-            _paired(worlds, partial(read, what="proxy"), ELASTIC, FREE),
+            paired(worlds, ELASTIC, FREE, read=partial(read, what="proxy")),
         ),
         _claim(
             "At equal steps the aim itself is reached better.",
             ran + "gold",
-            _paired(worlds, partial(read, what="gold"), ELASTIC, FREE),
+            paired(worlds, ELASTIC, FREE, read=partial(read, what="gold")),
         ),
         _claim(
             "At equal steps answers have kept more of the start's words.",
             ran + "METEOR against the start's answers",
-            _paired(worlds, partial(_alike, period=period), ELASTIC, FREE),
+            paired(worlds, ELASTIC, FREE, read=partial(_alike, period=period)),
         ),
     ]
 
@@ -169,7 +163,7 @@ def _front_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
         _claim(
             f"At low to middle drift more {name} is reached than {against}.",
             f"elastic reset minus {other}: {ran}",
-            _paired(worlds, partial(_front, what=what), ELASTIC, other),
+            paired(worlds, ELASTIC, other, read=partial(_front, what=what)),
         )
         for other, against in ((FREE, "without resets"), (PENALTY, "with a KL penalty"))
         for what, name in (("proxy", "optimised reward"), ("gold", "gold"))
@@ -201,7 +195,7 @@ def resets_of(world: PolicyWorld, arm: str, period: int) -> list[Reset]:
             continue
         following = [i for i in range(place, len(steps)) if steps[i] < steps[place] + period]
         back = [steps[i] - steps[place] for i in following if reward[i] >= reward[place - 1]]
-        whole = steps[-1] >= steps[place] + period - _EVERY
+        whole = steps[-1] + steps[1] >= steps[place] + period
         found.append(
             Reset(
                 kl=(float(kl[place - 1]), float(kl[place])),
@@ -242,13 +236,13 @@ def _reset_claims(worlds: Sequence[PolicyWorld], period: int) -> list[Claim]:
         _claim(
             "A reset costs less reward than going back to the start.",
             "proxy lost at a reset, elastic reset minus reset to start",
-            _paired(worlds, lost, ELASTIC, INIT),
+            paired(worlds, ELASTIC, INIT, read=lost),
             claimed=-1,
         ),
         _claim(
             "The reward is back sooner than after going back to the start.",
             "steps until the proxy is as high as before, at most a period, elastic reset minus reset to start",
-            _paired(worlds, recovery, ELASTIC, INIT),
+            paired(worlds, ELASTIC, INIT, read=recovery),
             claimed=-1,
         ),
     ]

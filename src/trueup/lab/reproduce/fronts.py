@@ -1,15 +1,18 @@
 """Reward against drift over worlds: what an arm reaches within a KL, at a step, and the picture of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from trueup.lab.optimizing import Looks
-from trueup.lab.reproduce.policy_arms import KL_GRID, PolicyWorld, at_kl, over_known
+from trueup.lab.reproduce.policy_arms import KL_GRID, PolicyWorld, gold_gain, over_known
+from trueup.lab.reproduce.policy_pages import proxy_spread
 from trueup.measure.scored import Estimate
-from trueup.report.frontier import Frontier, frontiers, over_steps
-from trueup.report.tables import markdown_table
+from trueup.report.evidence import Claim, judge
+from trueup.report.frontier import over_steps
+from trueup.report.tables import markdown_table, with_interval
 from trueup.report.text import Cell
 
 Array = np.ndarray
@@ -22,20 +25,13 @@ def drift(looks: Looks) -> Float[Array, " looks"]:
 
 def unit_of(world: PolicyWorld, arm: str, what: str) -> float:
     """Standard deviation of gold or of the proxy within a prompt, over the initial policy's responses."""
-    return world.scale if what == "gold" else float(world.looks[arm].proxy[0].std(axis=1).mean()) or 1.0
+    return world.scale if what == "gold" else proxy_spread(world, arm)
 
 
 def gains(world: PolicyWorld, arm: str, what: str) -> Float[Array, " looks"]:
     """Mean gold or proxy at each look, above the start's, in standard deviations of the start's."""
     values = getattr(world.looks[arm], what).astype(float).mean(axis=(1, 2))
     return np.asarray((values - values[0]) / unit_of(world, arm, what))
-
-
-def gain_at(world: PolicyWorld, arm: str, kl: float, *, what: str) -> float:
-    """The same where the arm first reaches a KL; NaN where it never does."""
-    looks = world.looks[arm]
-    start = float(getattr(looks, what)[0].mean())
-    return (at_kl(looks, kl, what=what) - start) / unit_of(world, arm, what)
 
 
 def best_within(world: PolicyWorld, arm: str, kl: float, *, what: str) -> float:
@@ -56,15 +52,17 @@ def best_within(world: PolicyWorld, arm: str, kl: float, *, what: str) -> float:
     return float(np.mean(found)) / unit_of(world, arm, what)
 
 
-def front_difference(
-    worlds: Sequence[PolicyWorld], one: str, other: str, *, kls: Sequence[float], what: str
+def paired(
+    worlds: Sequence[PolicyWorld], one: str, other: str, *, read: Callable[[PolicyWorld, str], float]
 ) -> Estimate:
-    """Best of one arm within each KL minus the other's, mean over the KLs, over worlds."""
-    found = [
-        [best_within(world, one, kl, what=what) - best_within(world, other, kl, what=what) for kl in kls]
-        for world in worlds
-    ]
-    return over_known([float(np.mean(values)) for values in found])
+    """One arm minus another, over the worlds in which both are defined."""
+    return over_known([read(world, one) - read(world, other) for world in worlds])
+
+
+def directed_claim(statement: str, effect: Estimate, *, source: str, ran: str, claimed: Literal[1, -1] = 1) -> Claim:
+    """A claim that an effect has a direction, judged by its interval over worlds."""
+    shown = f"{with_interval(effect)}, {effect.n} worlds"
+    return Claim(statement, source, ran, shown, judge(effect, claimed=claimed))
 
 
 def common_step(world: PolicyWorld, arms: Sequence[str], *, without: int | None = None) -> int:
@@ -98,18 +96,14 @@ def front_table(worlds: Sequence[PolicyWorld], arms: Sequence[str], *, what: str
     return markdown_table(("arm", *(f"KL ≤ {kl:g}" for kl in KL_GRID)), rows)
 
 
-def gold_table(worlds: Sequence[PolicyWorld], arms: Sequence[str], *, what: str = "gold") -> str:
+def kl_table(
+    worlds: Sequence[PolicyWorld], arms: Sequence[str], *, read: Callable[[PolicyWorld, str, float], float] = gold_gain
+) -> str:
     """What each arm has where it first reaches each KL, over the worlds in which it does."""
     rows: list[tuple[Cell, ...]] = [
-        (arm, *(over_known([gain_at(world, arm, kl, what=what) for world in worlds]) for kl in KL_GRID)) for arm in arms
+        (arm, *(over_known([read(world, arm, kl) for world in worlds]) for kl in KL_GRID)) for arm in arms
     ]
     return markdown_table(("arm", *(f"KL {kl:g}" for kl in KL_GRID)), rows)
-
-
-def kl_figure(worlds: Sequence[PolicyWorld], arms: Sequence[str]) -> str:
-    """Gold and proxy of each arm against sqrt(KL), at the KLs that it reaches in at least half of the worlds."""
-    panels = {what: {arm: _line(worlds, arm, what=what) for arm in arms} for what in ("gold", "proxy")}
-    return frontiers(panels, unit="std above the start")
 
 
 def step_figure(worlds: Sequence[PolicyWorld], arms: Sequence[str]) -> str:
@@ -129,13 +123,3 @@ def _steps(worlds: Sequence[PolicyWorld], arm: str, *, what: str) -> tuple[list[
             steps.append(float(step))
             values.append(found)
     return steps, values
-
-
-def _line(worlds: Sequence[PolicyWorld], arm: str, *, what: str) -> Frontier:
-    d, values = [0.0], [Estimate(0.0, 0.0, 0.0, len(worlds))]
-    for kl in KL_GRID:
-        found = over_known([gain_at(world, arm, kl, what=what) for world in worlds])
-        if 2 * found.n >= len(worlds) and found.n:
-            d.append(kl**0.5)
-            values.append(found)
-    return Frontier(d=d, values=values)

@@ -7,11 +7,10 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -24,12 +23,12 @@ from trueup.lab.merged_looks import look_at_each
 from trueup.lab.optimizing import Looks
 from trueup.lab.policies import ContinuedPlan, PolicyPlan, build_policy
 from trueup.lab.policy_runs import PolicyRun
-from trueup.lab.reproduce.fronts import drift, front_table, gain_at, gold_table, kl_figure, unit_of
-from trueup.lab.reproduce.policy_arms import PolicyWorld, over_known, paired_at, run_policies, shared_kls
+from trueup.lab.reproduce.fronts import directed_claim, drift, front_table, kl_table, paired, unit_of
+from trueup.lab.reproduce.policy_arms import PolicyWorld, gold_gain, over_known, paired_at, run_policies, shared_kls
+from trueup.lab.reproduce.policy_pages import gold_and_proxy_figure, named_kls, optimization_settings, proxy_gain
 from trueup.lab.reproduce.policy_plans import plain
 from trueup.lab.reproduce.scale import Scale
-from trueup.measure.scored import Estimate
-from trueup.report.evidence import Claim, Evidence, judge
+from trueup.report.evidence import Claim, Evidence
 from trueup.report.tables import markdown_table, with_interval
 from trueup.report.text import Cell
 
@@ -97,12 +96,13 @@ class Profile:
 
 def profile_of(world: PolicyWorld, looks: Looks) -> Profile:
     """What the looks at soups show."""
-    found = []
-    for what in ("gold", "proxy"):
+
+    def above(what: str) -> tuple[float, ...]:
         values = getattr(looks, what).astype(float).mean(axis=(1, 2))
         values = (values - (values[0] + values[-1]) / 2) / unit_of(world, FIRST, what)
-        found.append(tuple(float(value) for value in values))
-    return Profile(*found, tuple(float(kl) for kl in drift(looks)))
+        return tuple(float(value) for value in values)
+
+    return Profile(gold=above("gold"), proxy=above("proxy"), kl=tuple(float(kl) for kl in drift(looks)))
 
 
 def look_at_soups(scale: Scale, world: PolicyWorld) -> Looks:
@@ -157,7 +157,7 @@ def evidence_of(worlds: Sequence[PolicyWorld], profiles: Sequence[Profile], *, s
         seeds=[world.seed for world in worlds],
         settings=_settings(scale, profiles),
         sections=_sections(worlds, profiles),
-        figures={"salsa-kl.svg": kl_figure(worlds, (FIRST, SOUP, WEAKER, OTHER))},
+        figures={"salsa-kl.svg": gold_and_proxy_figure(worlds, (FIRST, SOUP, WEAKER, OTHER))},
     )
 
 
@@ -170,28 +170,20 @@ def _settings(scale: Scale, profiles: Sequence[Profile]) -> Mapping[str, str]:
         f"{plan.fit.learning_rate:g}, same text, two orders",
         "how far apart": f"KL to the first policy, nats: second policy {with_interval(apart)}, soup "
         f"{with_interval(soup)}",
-        "runs of a world": f"4, of up to {scale.policy_steps} steps of 16 prompts x 4 responses",
-        "method": f"RLOO, AdamW at a constant 4e-4; KL coefficient {COEFFICIENT:g}, weaker {WEAK:g}; runs end beyond "
-        "a KL of 40 nats",
+        "arms": f"4 runs of RLOO a world; KL coefficient {COEFFICIENT:g}, weaker {WEAK:g}",
         "proxy": f"{scale.pairs[-1]:,} comparisons of the first policy's samples",
-        "units": "gold and proxy in standard deviations within prompts of the first policy's responses; intervals "
-        "over worlds",
+        **optimization_settings(scale, plain(scale, scale.seeds[0]).how),
     }
-
-
-def _claim(statement: str, where: str, ran: str, effect: Estimate, *, claimed: Literal[1, -1] = 1) -> Claim:
-    shown = f"{with_interval(effect)}, {effect.n} worlds"
-    return Claim(statement, f"{PAPER}, {where}", ran, shown, judge(effect, claimed=claimed))
 
 
 def _profile_claims(profiles: Sequence[Profile]) -> list[Claim]:
     middle = SHARES.index(0.5)
     return [
-        _claim(
+        directed_claim(
             f"The soup itself has more {name} than its two members on average.",
-            "landscape of rewards",
-            f"equal parts, before any optimisation, {what}",
             over_known([getattr(one, what)[middle] for one in profiles]),
+            source=f"{PAPER}, landscape of rewards",
+            ran=f"equal parts, before any optimisation, {what}",
         )
         for what, name in (("proxy", "reward"), ("gold", "gold"))
     ]
@@ -208,17 +200,14 @@ def last_of(world: PolicyWorld, arm: str, *, what: str) -> float:
     return float((values[place].mean() - values[0].mean()) / unit_of(world, arm, what))
 
 
-Read = Callable[[PolicyWorld, str], float]
-
-
-def _paired(worlds: Sequence[PolicyWorld], read: Read, one: str, other: str) -> Estimate:
-    return over_known([read(world, one) - read(world, other) for world in worlds])
-
-
 def _coefficient_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
-    ran = "soup minus first policy at equal coefficient and equal steps, the last that all arms reach: "
     return [
-        _claim(statement, "main results", ran + name, _paired(worlds, partial(last_of, what=what), SOUP, FIRST))
+        directed_claim(
+            statement,
+            paired(worlds, SOUP, FIRST, read=partial(last_of, what=what)),
+            source=f"{PAPER}, main results",
+            ran=f"soup minus first policy, both at {COEFFICIENT:g}, after the last step that all arms reach: {name}",
+        )
         for statement, what, name in (
             ("At equal coefficients the soup allows a larger KL.", "kl", "KL to the first policy, nats"),
             ("At equal coefficients the optimised reward is higher.", "proxy", "proxy"),
@@ -228,36 +217,24 @@ def _coefficient_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
 
 
 def _kl_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
+    """What the paper does not control for."""
     claims = []
-    for other, words in (
-        (FIRST, "the usual reference"),
-        (WEAKER, "the usual reference with a weaker penalty"),
-        (OTHER, "a soup with the model before fine-tuning"),
+    for other, words, what, read in (
+        (FIRST, "gold than the usual reference", "gold", gold_gain),
+        (FIRST, "of the optimised reward than the usual reference", "proxy", proxy_gain),
+        (WEAKER, "gold than the usual reference with a weaker penalty", "gold", gold_gain),
+        (OTHER, "gold than a soup with the model before fine-tuning", "gold", gold_gain),
     ):
         kls = shared_kls(worlds, (SOUP, other))
-        named = ", ".join(f"{kl:.3g}" for kl in kls)
         claims.append(
-            _claim(
-                f"The soup gives more gold than {words} at equal KL.",
-                "main results; not controlled for there",
-                f"gold at a KL to the first policy of {named} nats, mean of these",
-                paired_at(worlds, SOUP, other, kls=kls),
+            directed_claim(
+                f"The soup gives more {words} at equal KL.",
+                paired_at(worlds, SOUP, other, kls=kls, read=read),
+                source=f"{PAPER}, main results (there not at equal KL)",
+                ran=f"{SOUP} minus {other}: {what}, {named_kls(kls)}",
             )
         )
-    kls = shared_kls(worlds, (SOUP, FIRST))
-    claims.append(
-        _claim(
-            "The soup gives more of the optimised reward than the usual reference at equal KL.",
-            "main results; not controlled for there",
-            f"proxy at a KL to the first policy of {', '.join(f'{kl:.3g}' for kl in kls)} nats, mean of these",
-            paired_at(worlds, SOUP, FIRST, kls=kls, read=partial(_gain, what="proxy")),
-        )
-    )
     return claims
-
-
-def _gain(world: PolicyWorld, arm: str, kl: float, *, what: str) -> float:
-    return gain_at(world, arm, kl, what=what)
 
 
 def _sections(worlds: Sequence[PolicyWorld], profiles: Sequence[Profile]) -> list[tuple[str, str]]:
@@ -272,7 +249,7 @@ def _sections(worlds: Sequence[PolicyWorld], profiles: Sequence[Profile]) -> lis
     header = ("share of the first policy", "gold", "proxy", "KL to the first policy")
     return [
         ("Against distance to the first policy", "![gold and proxy against distance](salsa-kl.svg)"),
-        ("Gold where a KL is first reached", gold_table(worlds, every)),
+        ("Gold where a KL is first reached", kl_table(worlds, every)),
         ("The front: best gold within a KL", front_table(worlds, every, what="gold")),
         ("Soups of the two policies themselves", "Above the mean of both.\n\n" + markdown_table(header, rows)),
     ]
