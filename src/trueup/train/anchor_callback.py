@@ -51,6 +51,7 @@ class AnchorCallback(TrainerCallback):
         self.before_jump = before_jump
         self.checkpoint = checkpoint
         self.state: AnchorState | None = None
+        self._saved_within: int | None = None
 
     def on_train_begin(
         self,
@@ -97,9 +98,15 @@ class AnchorCallback(TrainerCallback):
         self._renew_reference(model)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Write the anchor's state into the checkpoint."""
-        if self.state is not None and args.should_save:
+        """Write the anchor's state into the checkpoint, where the trainer did not do so while making it."""
+        if self.state is not None and args.should_save and self._saved_within != state.global_step:
             save_state(_checkpoint(args, state), self.anchor, self.state, step=state.global_step)
+
+    def save_within(self, checkpoint: Path, *, step: int) -> None:
+        """Write the anchor's state into a checkpoint that is being made, so that both appear at once."""
+        if self.state is not None:
+            save_state(checkpoint, self.anchor, self.state, step=step)
+            self._saved_within = step
 
     def _jump(self, model: nn.Module, jump: Weights, *, optimizer: Optimizer | None, step: int) -> None:
         if self.before_jump is not None:

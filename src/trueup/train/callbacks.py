@@ -37,11 +37,12 @@ class MetricsFile(TrainerCallback):
 
 
 class ProgressBar(TrainerCallback):
-    """One line: steps, rate, time left, and the latest loss and accuracy."""
+    """One line: steps, rate, time left, and the latest of the few numbers that say how it goes."""
 
     def __init__(self, description: str = "train") -> None:
         self.description = description
         self.bar: Any = None
+        self._latest: dict[str, str] = {}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Open the bar where the run stands."""
@@ -64,7 +65,8 @@ class ProgressBar(TrainerCallback):
         """Show the latest numbers."""
         shown = {name: value for name, value in (logs or {}).items() if name.removeprefix("eval_") in _SHOWN}
         if self.bar is not None and shown:
-            self.bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()})
+            self._latest |= {name: f"{value:.3f}" for name, value in shown.items()}
+            self.bar.set_postfix(self._latest)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close the bar."""
@@ -76,7 +78,7 @@ class ProgressBar(TrainerCallback):
             self.bar.close()
 
 
-_SHOWN = frozenset({"loss", "accuracy"})
+_SHOWN = frozenset({"loss", "accuracy", "reward", "kl", "watch/gold", "watch/kl"})
 
 
 def _line(logs: Mapping[str, Any]) -> str:

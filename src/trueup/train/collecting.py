@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from trueup.data.rows import Prompt
-from trueup.errors import NonFiniteError
+from trueup.errors import NonFiniteError, TrueupError
 from trueup.policies.model import ModelPolicy
 from trueup.rewards.base import Reward
 from trueup.rewards.shaping import Shaping
@@ -88,7 +88,7 @@ class Collector:
         self._seconds = {}
         mine = list(numbers)[self.rank :: self.world]
         rows, texts = self._draw(mine, seed=seed)
-        with self._clock("score"):
+        with self._clock("score"), self._together():
             scores = self._score(mine, texts)
         with self._clock("reference"):
             rows = self._compare(rows)
@@ -163,6 +163,21 @@ class Collector:
         for term in self.terms:
             batch = term.prepare(batch)
         return batch
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Let a failure on one device end the run on all of them, or the others would wait for it for ever."""
+        failure: TrueupError | None = None
+        try:
+            yield
+        except TrueupError as error:
+            failure = error
+        found = [str(failure) if failure is not None else None]
+        others = [words for words in (gather_object(found) if self.world > 1 else found) if words is not None]
+        if failure is not None:
+            raise failure
+        if others:
+            raise TrueupError(f"another process stopped: {others[0]}")
 
     @contextmanager
     def _clock(self, name: str) -> Iterator[None]:

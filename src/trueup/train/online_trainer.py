@@ -141,8 +141,8 @@ class OnlineTrainer(PolicyTrainer):
             return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         except (CheckpointError, OutputError):
             raise  # nothing was learned, or it cannot be saved
-        except TrueupError as error:
-            self._stop_whole(error)
+        except TrueupError:
+            self._stop_whole()
             raise
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
@@ -164,39 +164,34 @@ class OnlineTrainer(PolicyTrainer):
 
     def training_step(self, model: nn.Module, inputs: Mapping[str, Any], num_items_in_batch: object = None) -> Tensor:
         """Draw, where a new rollout is due, and take the step that it is the turn of."""
-        rows = self._rows_of_step()
+        rows = self._rows_of_step(model)
         start = time.perf_counter()
         loss = super().training_step(model, {"rows": rows})
         self._tally.add("seconds/train", torch.tensor([time.perf_counter() - start]))
         return loss
 
-    def _rows_of_step(self) -> list[RolloutRow]:
+    def _rows_of_step(self, model: nn.Module) -> list[RolloutRow]:
         step = int(self.state.global_step)
         if step % self.rhythm.steps == 0 or not self._rows:
-            self._collect(step // self.rhythm.steps)
+            self._collect(model, step // self.rhythm.steps)
         chosen = minibatch(range(len(self._rows)), step=step, rhythm=self.rhythm, seed=self.args.seed)
         return [self._rows[i] for i in chosen]
 
     def _collect(self, model: nn.Module, rollout: int) -> None:
         numbers = prompts_of(rollout, total=len(self.prompts), rhythm=self.rhythm, seed=self.args.seed)
         self.collector.policy.checkpoint.model.eval()
-        try:
-            # A seed of its own for each rollout, or a prompt that comes again would get the same replies again.
-            found = self.collector.collect(numbers, seed=self.args.seed * 1_000_003 + rollout)
-        except TrueupError as error:
-            self._stop_whole(model, error)
-            raise
+        # A seed of its own for each rollout, or a prompt that comes again would get the same replies again.
+        found = self.collector.collect(numbers, seed=self.args.seed * 1_000_003 + rollout)
         self._rows = found.rows
         self._report(found)
 
-    def _stop_whole(self, model: nn.Module, error: TrueupError) -> None:
-        """Save what has been learned before a reward that fails ends the run."""
+    def _stop_whole(self) -> None:
+        """Save what has been learned, where it is not saved already."""
         step = int(self.state.global_step)
-        folder = Path(self.args.output_dir) / f"checkpoint-{step}"
-        if step and not folder.is_dir():
-            self._rows = []
-            self._save_checkpoint(model)
-        logger.error("stopped before step %d, with everything up to it saved: %s", step + 1, error)
+        if step and not (Path(self.args.output_dir) / f"checkpoint-{step}").is_dir():
+            self._save_checkpoint(self.model_wrapped)
+        if step:
+            logger.warning("everything up to step %d is saved; the run can be resumed from there", step)
 
     def _report(self, found: Collected) -> None:
         observe(self._tally, found, samples=self.rhythm.samples)
@@ -237,8 +232,13 @@ class OnlineTrainer(PolicyTrainer):
     def _write(self, folder: Path, state: Mapping[str, Tensor] | None) -> None:
         super()._write(folder, state)
         save_value_head(folder, self.collector.policy.checkpoint.model, state=state)
-        if self._rows and self.state.global_step % self.rhythm.steps and folder.name != ".partial-model":
+        if self._staging is None:
+            return  # the finished model, from which nothing goes on
+        if self._rows and self.state.global_step % self.rhythm.steps:
             save_rows(self._rows, folder / ROLLOUTS)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, AnchorCallback):
+                callback.save_within(folder, step=self.state.global_step)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from trueup.models.heads.value import without_value_head
 from trueup.models.plan import Part
 from trueup.models.policy import PolicyModel, Tokens
 from trueup.models.policy_checkpoints import save_policy
@@ -36,4 +37,5 @@ class PolicyTrainer(BranchTrainer[Tokens]):
 
     def _write(self, folder: Path, state: Mapping[str, Tensor] | None) -> None:
         model = cast(PolicyModel, self.unwrapped)
-        save_policy(folder, model, tokenizer=self.tokenizer, form=self.form, provenance=self.provenance, state=state)
+        own = without_value_head(state) if state is not None else None
+        save_policy(folder, model, tokenizer=self.tokenizer, form=self.form, provenance=self.provenance, state=own)

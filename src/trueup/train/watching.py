@@ -130,7 +130,9 @@ class GoldMonitor(TrainerCallback):
             if not self.points:
                 (self.folder / "best.json").unlink(missing_ok=True)
         self._looked = self.points[-1].step if self.points else -1
-        if not self.points:
+        # A look that failed ended the run before its step could be looked at.
+        missed = state.global_step % self.settings.every == 0 and self._looked < state.global_step
+        if not self.points or missed:
             self._look(args, state, control)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

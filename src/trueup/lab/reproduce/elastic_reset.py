@@ -109,7 +109,7 @@ def _settings(scale: Scale, period: int) -> dict[str, str]:
 
 
 def _claim(statement: str, ran: str, effect: Estimate, *, claimed: Literal[1, -1] = 1) -> Claim:
-    return directed_claim(statement, effect, source=f"{PAPER}, abstract and section 3", ran=ran, claimed=claimed)
+    return directed_claim(statement, effect, source=f"{PAPER}, abstract and method", ran=ran, claimed=claimed)
 
 
 def _front(world: PolicyWorld, arm: str, *, what: str) -> float:

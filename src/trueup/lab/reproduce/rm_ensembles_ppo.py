@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from trueup.lab.optimizing import Looks
 from trueup.lab.policy_runs import PolicyRun, reward_of
+from trueup.lab.reproduce.disagreement import Moments, Spread, spread_along
 from trueup.lab.reproduce.fronts import (
     at_step,
     best_within,
@@ -30,7 +31,6 @@ from trueup.lab.reproduce.policy_arms import (
     paired_at,
     run_policies,
     shared_kls,
-    weights_at,
 )
 from trueup.lab.reproduce.policy_pages import gold_and_proxy_figure, named_kls, optimization_settings
 from trueup.lab.reproduce.policy_plans import plain
@@ -90,46 +90,11 @@ def _run(scale: Scale, seed: int, coefficient: float, run: PolicyRun) -> PolicyR
     return replace(run, how=replace(how, terms=METHOD, rhythm=replace(how.rhythm, passes=PASSES)))
 
 
-@dataclass(frozen=True)
-class Spread:
-    """How much members disagree about a policy's responses: their variance, over that of the start's responses.
-
-    Args:
-        at_kl: At the KL at which arms are compared; NaN where there is none.
-        at_end: At the last look that all arms reach.
-    """
-
-    at_kl: float
-    at_end: float
-
-
-def spread_of(looks: Looks, variance: Mapping[int, float], *, kl: float, step: int) -> Spread:
-    """From the variance between members at the looks of `looks_needed`."""
-    weights, end = weights_at(looks, kl), int(np.flatnonzero(looks.step == step)[0])
-    at_kl = sum(weight * variance[place] for place, weight in enumerate(weights) if weight != 0 and kl > 0)
-    return Spread(at_kl=at_kl / variance[0] if kl > 0 else np.nan, at_end=variance[end] / variance[0])
-
-
-def looks_needed(looks: Looks, *, kl: float, step: int) -> list[int]:
-    """The start, the looks on both sides of a KL, and that of a step."""
-    near = np.flatnonzero(np.nan_to_num(weights_at(looks, kl)))
-    return sorted({0, *near.tolist(), int(np.flatnonzero(looks.step == step)[0])})
-
-
 def spreads(scale: Scale, world: PolicyWorld, *, kl: float) -> dict[str, Spread]:
     """Score what the policies of a world said along their runs without penalty with all members."""
     reward = reward_of(world.setup, arms(scale, world.seed)[MEAN], folder=scale.folder)
-    step, found = common_step(world, KINDS), {}
-    for kind in KINDS:
-        looks = world.looks[kind]
-        variance = {}
-        for place in looks_needed(looks, kl=kl, step=step):
-            members = reward.score(world.setup.pool.prompts, looks.texts[place]).members
-            if members is None:
-                raise TypeError("members' rewards are needed; their mean alone is known")
-            variance[place] = float(members.var(axis=0).mean())
-        found[kind] = spread_of(looks, variance, kl=kl, step=step)
-    return found
+    moments, prompts = Moments(kl=kl, step=common_step(world, KINDS)), world.setup.pool.prompts
+    return {kind: spread_along(world.looks[kind], moments=moments, reward=reward, prompts=prompts) for kind in KINDS}
 
 
 def rm_ensembles_ppo(scale: Scale, *, command: str, progress: bool = False) -> Evidence:

@@ -171,7 +171,7 @@ def _settings(scale: Scale, profiles: Sequence[Profile]) -> Mapping[str, str]:
         "how far apart": f"KL to the first policy, nats: second policy {with_interval(apart)}, soup "
         f"{with_interval(soup)}",
         "arms": f"4 runs of RLOO a world; KL coefficient {COEFFICIENT:g}, weaker {WEAK:g}",
-        "proxy": f"{scale.pairs[-1]:,} comparisons of the first policy's samples",
+        "proxy": "one, on comparisons of the first policy's samples",
         **optimization_settings(scale, plain(scale, scale.seeds[0]).how),
     }
 
@@ -182,7 +182,7 @@ def _profile_claims(profiles: Sequence[Profile]) -> list[Claim]:
         directed_claim(
             f"The soup itself has more {name} than its two members on average.",
             over_known([getattr(one, what)[middle] for one in profiles]),
-            source=f"{PAPER}, landscape of rewards",
+            source=f"{PAPER}, abstract",
             ran=f"equal parts, before any optimisation, {what}",
         )
         for what, name in (("proxy", "reward"), ("gold", "gold"))
@@ -205,7 +205,7 @@ def _coefficient_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
         directed_claim(
             statement,
             paired(worlds, SOUP, FIRST, read=partial(last_of, what=what)),
-            source=f"{PAPER}, main results",
+            source=f"{PAPER}, abstract",
             ran=f"soup minus first policy, both at {COEFFICIENT:g}, after the last step that all arms reach: {name}",
         )
         for statement, what, name in (
@@ -230,7 +230,7 @@ def _kl_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
             directed_claim(
                 f"The soup gives more {words} at equal KL.",
                 paired_at(worlds, SOUP, other, kls=kls, read=read),
-                source=f"{PAPER}, main results (there not at equal KL)",
+                source=f"{PAPER}, abstract (there not at equal KL)",
                 ran=f"{SOUP} minus {other}: {what}, {named_kls(kls)}",
             )
         )

@@ -194,7 +194,7 @@ def _last(world: PolicyWorld, arm: str) -> float:
 
 
 def _anchor_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
-    where = "section 4, anchors"
+    where = "experiments, anchors"
     return [
         *_at_equal_kl(worlds, "The moving anchor gives more at equal KL than no anchor", where, one=MOVING, other=FREE),
         *_at_equal_kl(
@@ -243,19 +243,19 @@ def _merge_claims(worlds: Sequence[PolicyWorld], merges: Sequence[Looks], shapes
         ),
     )
     return [
-        directed_claim(statement, over_known(values), source=f"{PAPER}, section 4, SLERP and LERP", ran=ran)
+        directed_claim(statement, over_known(values), source=f"{PAPER}, experiments, SLERP and LERP", ran=ran)
         for statement, ran, values in found
     ]
 
 
 def _liti_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
-    where = "section 4, LITI"
+    where = "experiments, LITI"
     return [
         *_at_equal_kl(
             worlds, "The way from the start to the end of a run lies above the run", where, one=ALONE, other=MOVING
         ),
         *_at_equal_kl(worlds, "The way to the merge of two runs lies above a run", where, one=SLERP, other=MOVING),
-        *_at_equal_kl(worlds, "Two runs give a better front than one", "section 4, more runs", one=SLERP, other=ALONE),
+        *_at_equal_kl(worlds, "Two runs give a better front than one", "experiments, more runs", one=SLERP, other=ALONE),
     ]
 
 
