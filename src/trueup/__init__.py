@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Margin,
         PlackettLuce,
     )
+    from trueup.recipes.audit_policy import AuditPolicy, audit_policy
     from trueup.recipes.audit_reward import AuditReward, audit_reward
     from trueup.recipes.best_of_n import best_of_n
     from trueup.recipes.best_of_n_settings import BestOfN
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from trueup.recipes.data_check import DataCheck, data_check
     from trueup.recipes.data_split import DataSplit, data_split
     from trueup.recipes.demo import Demo, demo
+    from trueup.recipes.policy_settings import TrainPolicy
     from trueup.recipes.score import Score, score
+    from trueup.recipes.train_policy import train_policy
     from trueup.recipes.train_reward import train_reward
     from trueup.recipes.train_settings import LoraRecipe, TrainReward
     from trueup.rewards.load import load_reward
@@ -47,6 +50,7 @@ _PLACES = {
         "Margin",
         "PlackettLuce",
     ),
+    "trueup.recipes.audit_policy": ("AuditPolicy", "audit_policy"),
     "trueup.recipes.audit_reward": ("AuditReward", "audit_reward"),
     "trueup.recipes.best_of_n": ("best_of_n",),
     "trueup.recipes.best_of_n_settings": ("BestOfN",),
@@ -54,7 +58,9 @@ _PLACES = {
     "trueup.recipes.data_check": ("DataCheck", "data_check"),
     "trueup.recipes.data_split": ("DataSplit", "data_split"),
     "trueup.recipes.demo": ("Demo", "demo"),
+    "trueup.recipes.policy_settings": ("TrainPolicy",),
     "trueup.recipes.score": ("Score", "score"),
+    "trueup.recipes.train_policy": ("train_policy",),
     "trueup.recipes.train_reward": ("train_reward",),
     "trueup.recipes.train_settings": ("LoraRecipe", "TrainReward"),
     "trueup.rewards.load": ("load_reward",),
@@ -62,6 +68,7 @@ _PLACES = {
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
+    "AuditPolicy",
     "AuditReward",
     "BatchSumToZero",
     "BestOfN",
@@ -78,8 +85,10 @@ __all__ = [
     "Margin",
     "PlackettLuce",
     "Score",
+    "TrainPolicy",
     "TrainReward",
     "World",
+    "audit_policy",
     "audit_reward",
     "best_of_n",
     "data_check",
@@ -88,6 +97,7 @@ __all__ = [
     "load_reward",
     "read_rows",
     "score",
+    "train_policy",
     "train_reward",
 ]
 

@@ -19,6 +19,7 @@ _RESUME = "; the same command with --resume goes on from the last checkpoint"
 STOPPED = {
     ("train", "reward"): _RESUME,
     ("train", "sft"): _RESUME,
+    ("train", "policy"): _RESUME,
     ("bestofn",): "; the same command goes on from what was drawn and scored",
     ("demo",): "; the same command with --overwrite begins anew",
 }

@@ -29,7 +29,7 @@ from trueup.rewards.aggregates import Mean, WorstCase
 from .conftest import SETUP
 
 TRAINED = ("scaling-laws", "rm-ensembles", "bsr")
-ONLINE = ("scaling-laws-rl", "bsr-rloo", "elastic-reset", "salsa", "warp")
+ONLINE = ("scaling-laws-rl", "bsr-rloo", "elastic-reset", "salsa", "warp", "rm-ensembles-ppo", "superhf")
 TABULAR = "correlated-proxies"
 SEEN = "alarms"
 """Its alarm needs worlds in which gold falls, which policies of seconds do not give; they are made up."""

@@ -13,10 +13,12 @@ from trueup.lab.reproduce.bsr_rloo import bsr_rloo
 from trueup.lab.reproduce.correlated_proxies import correlated_proxies
 from trueup.lab.reproduce.elastic_reset import elastic_reset
 from trueup.lab.reproduce.rm_ensembles import rm_ensembles
+from trueup.lab.reproduce.rm_ensembles_ppo import rm_ensembles_ppo
 from trueup.lab.reproduce.salsa import salsa
 from trueup.lab.reproduce.scale import Scale, full_scale, quick_scale
 from trueup.lab.reproduce.scaling_laws import scaling_laws
 from trueup.lab.reproduce.scaling_laws_rl import scaling_laws_rl
+from trueup.lab.reproduce.superhf import superhf
 from trueup.lab.reproduce.warp import warp
 from trueup.recipes.config import Recipe, check_range
 from trueup.report.evidence import Evidence, write_evidence
@@ -32,6 +34,8 @@ EXPERIMENTS: dict[str, Callable[..., Evidence]] = {
     "elastic-reset": elastic_reset,
     "salsa": salsa,
     "warp": warp,
+    "rm-ensembles-ppo": rm_ensembles_ppo,
+    "superhf": superhf,
 }
 
 
@@ -41,7 +45,7 @@ class LabReproduce(Recipe):
 
     Args:
         names: Which: scaling-laws, rm-ensembles, bsr, alarms, correlated-proxies, scaling-laws-rl,
-            bsr-rloo, elastic-reset, salsa, warp.
+            bsr-rloo, elastic-reset, salsa, warp, rm-ensembles-ppo, superhf.
         quick: A much smaller run that takes minutes, to see the whole.
         seeds: Number of independent worlds; 5 by default, 2 with quick.
         workers: Processes; each computes one world at a time. All cores by default.

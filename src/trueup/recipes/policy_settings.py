@@ -1,19 +1,31 @@
 """The recipe of `trueup train policy`."""
 
 from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from trueup.anchors import ANCHORS
+from trueup.anchors.ema import ExponentialAverage
+from trueup.anchors.soup import Soup
 from trueup.errors import RecipeError
 from trueup.measure.stopping import AlarmFired, GoldPeaked, KLBudget, LawPeakPassed, StopRule
 from trueup.models.generation import Sampling
 from trueup.objectives import POLICY_OBJECTIVES, POLICY_REGULARIZERS
 from trueup.objectives.policy.rloo import RLOO
-from trueup.recipes.config import Recipe, check_range, choice
+from trueup.recipes.config import Choice, Recipe, check_range, choice
 from trueup.recipes.places import named_places
 from trueup.recipes.run_settings import Schedule, TrainingRun
 from trueup.rewards.shaping import Shaping
 from trueup.train.prompt_order import Rhythm
 from trueup.types import OnlineObjective
+
+
+def _several(value: Any) -> Any:
+    """One term stands for a list of it; "none" for an empty one."""
+    if value is None or value == "none":
+        return []
+    return value if isinstance(value, list | tuple) else [value]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +115,8 @@ class TrainPolicy(TrainingRun):
             by label (`--reward.rm runs/rm`), which are then summed.
         reward_weights: Weight of each of several rewards, in their order; 1 each by default.
         method: How the policy learns from rewards.
-        regularizers: Terms that are added to the loss.
+        regularizers: Terms that are added to the loss: one by name, or a list such as
+            `[{name: entropy, coefficient: 0.01}, value_loss]`.
         kl_coefficient: Weight, within the reward, of the KL to the reference, per nat; 0 for none.
         reference: What the policy is held against: a directory or hub id; the model it starts from by default.
         anchor: How the reference moves, or how the policy is taken back, such as `ema` or `elastic_reset`.
@@ -118,6 +131,7 @@ class TrainPolicy(TrainingRun):
         shaping: Penalties, clipping and whitening of rewards.
         watch: Gold, watched on held-out prompts, and when to stop.
         epochs: Passes over the prompts.
+        save_steps: Steps between checkpoints; each pass over the prompts by default.
         max_steps: Optimiser steps, in place of epochs.
         seed: Seed of the prompts' order, of all draws and of the weights that are drawn.
     """
@@ -126,7 +140,11 @@ class TrainPolicy(TrainingRun):
     reward: str | list[str] | dict[str, str]
     reward_weights: list[float] | None = None
     method: choice(POLICY_OBJECTIVES, default="rloo") = field(default_factory=RLOO)  # type: ignore[valid-type]
-    regularizers: list[choice(POLICY_REGULARIZERS, default="entropy")] = field(default_factory=list)  # type: ignore[valid-type]
+    regularizers: Annotated[
+        list[choice(POLICY_REGULARIZERS, default="entropy")],  # type: ignore[misc]
+        BeforeValidator(_several),
+        Choice(POLICY_REGULARIZERS),
+    ] = field(default_factory=list)
     kl_coefficient: float = 0.05
     reference: str | None = None
     anchor: choice(ANCHORS, default="frozen") = None  # type: ignore[valid-type]
@@ -153,6 +171,18 @@ class TrainPolicy(TrainingRun):
                 f"{len(self.reward_weights)} reward_weights for {len(self.rewards)} rewards; give each reward one"
             )
         _ = self.rhythm, self.sampling
+        if self.value_learning_rate is not None and not 0 < self.value_learning_rate < float("inf"):
+            raise RecipeError(f"value_learning_rate must be positive, got {self.value_learning_rate}")
+        if isinstance(self.anchor, ExponentialAverage | Soup) and not self.needs_reference:
+            raise RecipeError(
+                "the anchor moves what the policy is held against, but nothing holds it: kl_coefficient is 0, and no "
+                "term of the loss compares with a reference"
+            )
+        if self.eval_steps is not None or self.group_by_length:
+            raise RecipeError("eval_steps and group_by_length do nothing here; leave them out (see watch.every)")
+
+    def _check_patience(self) -> None:
+        raise RecipeError("a policy has no evaluation loss; write watch.patience, which watches gold")
 
     @property
     def rewards(self) -> dict[str, str]:

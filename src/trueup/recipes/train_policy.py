@@ -3,12 +3,13 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
+from peft import LoraConfig
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from trueup.data.demonstrations import PromptFile, read_prompts
 from trueup.data.replies import encode_prompts
@@ -17,6 +18,7 @@ from trueup.data.templates import TextFormat
 from trueup.errors import DataError
 from trueup.files import write_text
 from trueup.models.checkpoints import format_of, load_tokenizer, read_side_file
+from trueup.models.heads.value import without_value_head
 from trueup.models.policy import PolicyModel
 from trueup.models.policy_checkpoints import new_policy
 from trueup.recipes.arguments import training_arguments
@@ -80,8 +82,9 @@ def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = 
     tokenizer = load_tokenizer(recipe.tokenizer or recipe.model, trust_remote_code=recipe.trust_remote_code)
     set_seed(recipe.seed)
     model, form = _build_model(recipe, tokenizer)
-    prompts = _short_enough(recipe, file, tokenizer, form)
-    reward = load_rewards(recipe)
+    prompts = _usable(recipe, file, tokenizer, form)
+    watched = _watched(recipe, prompts, tokenizer, form)
+    reward, gold = load_rewards(recipe), _gold_of(recipe)
     open_run(recipe)
     long = _list_long(recipe, file, prompts)
     if checkpoint is not None:
@@ -90,7 +93,7 @@ def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = 
     reference = _reference_of(recipe, model, tokenizer)
     trainer = OnlineTrainer(
         model,
-        training_arguments(recipe, rows=len(prompts), steps=_steps_of(recipe, len(prompts))),
+        _arguments(recipe, len(prompts)),
         prompts=prompts,
         reward=reward,
         terms=recipe.terms,
@@ -102,6 +105,7 @@ def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = 
         shaping=recipe.shaping,
         reference=reference,
         kl_coefficient=recipe.kl_coefficient,
+        value_learning_rate=recipe.value_learning_rate,
         provenance=_provenance(recipe, file, prompts),
         callbacks=[MetricsFile(recipe.output / "metrics.jsonl"), bar, *_anchor_of(recipe, reference), *callbacks],
     )
@@ -110,7 +114,7 @@ def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = 
         reference.model.to(model.device).settle()
     logger.info(model.describe_sharing())
     if recipe.watch is not None:
-        _watch(recipe, trainer, prompts=prompts, start=_start_of(recipe, model, tokenizer))
+        _watch(recipe, trainer, prompts=watched, gold=gold, start=_start_of(recipe, model, tokenizer))
     run(trainer, checkpoint, bar)
     folder = finish(recipe, trainer)
     if trainer.is_world_process_zero():
@@ -133,6 +137,44 @@ def _build_model(recipe: TrainPolicy, tokenizer: PreTrainedTokenizerBase) -> tup
     return model, format_of(recipe.model, tokenizer, read_side_file(Path(recipe.model)), model.core)
 
 
+def _usable(
+    recipe: TrainPolicy, file: PromptFile, tokenizer: PreTrainedTokenizerBase, form: TextFormat
+) -> list[Prompt]:
+    """Prompts that are short enough, of which there must be enough for one rollout."""
+    kept = _short_enough(recipe, file, tokenizer, form)
+    wanted = recipe.rhythm.prompts
+    if len(kept) < wanted:
+        raise DataError(
+            f"{len(kept)} different prompts that are short enough are fewer than the {wanted} of one rollout",
+            file=file.source,
+            cure=f"give more prompts, or lower batch_size ({recipe.batch_size}) or minibatches ({recipe.minibatches})",
+        )
+    return kept
+
+
+def _watched(
+    recipe: TrainPolicy, prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, form: TextFormat
+) -> list[Prompt]:
+    """Prompts to watch, none of which is trained on."""
+    if recipe.watch is None:
+        return []
+    file = read_prompts(recipe.watch.prompts, split=recipe.watch.split, limit=recipe.watch.limit)
+    known = set(prompts)
+    shared = [origin for origin, prompt in zip(file.origins, file.prompts, strict=True) if prompt in known]
+    if shared:
+        raise DataError(
+            f"{len(shared)} of {len(file.prompts)} watched prompts are trained on",
+            file=shared[0].file,
+            row=shared[0].row,
+            expected="prompts that are held out",
+            cure="take them out of data.train, or watch others",
+        )
+    kept = _short_enough(recipe, file, tokenizer, form)
+    if len(kept) < len(file.prompts):
+        logger.warning("%d of %d watched prompts are too long", len(file.prompts) - len(kept), len(file.prompts))
+    return kept
+
+
 def _short_enough(
     recipe: TrainPolicy, file: PromptFile, tokenizer: PreTrainedTokenizerBase, form: TextFormat
 ) -> list[Prompt]:
@@ -144,7 +186,7 @@ def _short_enough(
     if not kept:
         raise DataError(
             f"all {len(lengths)} prompts have more than {limit} tokens",
-            file=recipe.data.train,
+            file=file.source,
             cure=f"raise data.max_prompt_tokens, or lower max_new_tokens ({recipe.max_new_tokens}) if the policy's "
             f"length ({form.max_length}) is what limits them",
         )
@@ -174,53 +216,60 @@ def load_rewards(recipe: TrainPolicy) -> Reward:
     return WeightedSum(parts=parts, weights=recipe.reward_weights or [1.0] * len(parts))
 
 
+def _gold_of(recipe: TrainPolicy) -> Reward | None:
+    if recipe.watch is None or recipe.watch.gold is None:
+        return None
+    return load_reward(recipe.watch.gold, token_budget=recipe.token_budget, trust_remote_code=recipe.trust_remote_code)
+
+
 def _reference_of(recipe: TrainPolicy, model: PolicyModel, tokenizer: PreTrainedTokenizerBase) -> Reference | None:
     if not recipe.needs_reference:
         return None
     if recipe.lora is not None and recipe.reference is None and recipe.anchor is None:
         return AdapterOff(model, token_budget=recipe.token_budget)
-    base = recipe.reference or recipe.model
     lora = recipe.lora.build() if recipe.lora is not None and recipe.anchor is not None else None
-    held = new_policy(base, tokenizer=tokenizer, lora=lora, trust_remote_code=recipe.trust_remote_code)
-    if recipe.from_scratch and recipe.reference is None:
-        held.load_state_dict(model.state_dict())
+    if recipe.reference is None:
+        held = _another(recipe, model, tokenizer, lora=lora)
+    else:
+        held = new_policy(recipe.reference, tokenizer=tokenizer, lora=lora, trust_remote_code=recipe.trust_remote_code)
     return ModelReference(held, token_budget=recipe.token_budget)
+
+
+def _another(
+    recipe: TrainPolicy, model: PolicyModel, tokenizer: PreTrainedTokenizerBase, *, lora: LoraConfig | None = None
+) -> PolicyModel:
+    """The policy at the start once more."""
+    held = new_policy(
+        recipe.model,
+        tokenizer=tokenizer,
+        from_scratch=recipe.from_scratch,
+        lora=lora,
+        trust_remote_code=recipe.trust_remote_code,
+    )
+    if recipe.from_scratch:
+        held.load_state_dict(without_value_head(model.state_dict()))
+    return held
 
 
 def _start_of(recipe: TrainPolicy, model: PolicyModel, tokenizer: PreTrainedTokenizerBase) -> Reference:
     """What the watched KL is measured against: the policy at the start, whatever becomes of the reference."""
     if recipe.lora is not None:
         return AdapterOff(model, token_budget=recipe.token_budget)
-    held = new_policy(recipe.model, tokenizer=tokenizer, trust_remote_code=recipe.trust_remote_code).to(model.device)
+    held = _another(recipe, model, tokenizer).to(model.device)
     held.settle()
     return ModelReference(held, token_budget=recipe.token_budget)
 
 
-def _watch(recipe: TrainPolicy, trainer: OnlineTrainer, *, prompts: Sequence[Prompt], start: Reference) -> None:
-    """Let gold be watched.
-
-    Raises:
-        DataError: A watched prompt is one that is trained on.
-    """
+def _watch(
+    recipe: TrainPolicy, trainer: OnlineTrainer, *, prompts: Sequence[Prompt], gold: Reward | None, start: Reference
+) -> None:
+    """Let gold be watched."""
     watch = recipe.watch
     assert watch is not None
-    file = read_prompts(watch.prompts, split=watch.split, limit=watch.limit)
-    shared = [origin for origin, prompt in zip(file.origins, file.prompts, strict=True) if prompt in set(prompts)]
-    if shared:
-        raise DataError(
-            f"{len(shared)} of {len(file.prompts)} watched prompts are trained on",
-            file=shared[0].file,
-            row=shared[0].row,
-            expected="prompts that are held out",
-            cure="take them out of data.train, or watch others",
-        )
-    gold = None
-    if watch.gold is not None:
-        gold = load_reward(watch.gold, token_budget=recipe.token_budget, trust_remote_code=recipe.trust_remote_code)
     watch_gold(
         trainer,
         PolicySampler(policy=trainer.collector.policy, start=start).sample,
-        file.prompts,
+        prompts,
         proxy=trainer.reward,
         gold=gold,
         folder=recipe.output,
@@ -242,9 +291,13 @@ def _anchor_of(recipe: TrainPolicy, reference: Reference | None) -> list[Trainer
     return [AnchorCallback(recipe.anchor, reference=held)]
 
 
-def _steps_of(recipe: TrainPolicy, prompts: int) -> int:
+def _arguments(recipe: TrainPolicy, prompts: int) -> TrainingArguments:
+    """The trainer's, which knows steps alone: an epoch is one pass over the prompts."""
     rhythm = recipe.rhythm
-    return recipe.max_steps or max(round(recipe.epochs * (prompts // rhythm.prompts)) * rhythm.steps, 1)
+    rollouts = prompts // rhythm.prompts
+    steps = max(round(recipe.epochs * rollouts), 1) * rhythm.steps
+    saved = replace(recipe, save_steps=recipe.save_steps or rollouts * rhythm.steps)
+    return training_arguments(saved, rows=prompts, steps=steps)
 
 
 def _provenance(recipe: TrainPolicy, file: PromptFile, prompts: Sequence[Prompt]) -> dict[str, Any]:

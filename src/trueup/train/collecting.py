@@ -97,11 +97,12 @@ class Collector:
         return Collected(with_batch(rows, batch), batch, torch.cat(scores), texts, self._seconds)
 
     def _draw(self, numbers: Sequence[int], *, seed: int) -> tuple[list[RolloutRow], list[list[str]]]:
-        with self._clock("generate"), self.computing():
-            asked = [self.prompts[i] for i in numbers]
-            ids, drawn = self.policy.draw(asked, self.samples, seed=seed)
+        asked = [self.prompts[i] for i in numbers]
+        with self._clock("generate"):
+            with self.computing():
+                ids, drawn = self.policy.draw(asked, self.samples, seed=seed)
+            texts = [self.policy.texts(prompt, replies) for prompt, replies in zip(asked, drawn, strict=True)]
         rows = [rollout_row(*one, index=i) for one, i in zip(zip(ids, drawn, strict=True), numbers, strict=True)]
-        texts = [self.policy.texts(prompt, replies) for prompt, replies in zip(asked, drawn, strict=True)]
         return rows, texts
 
     def _score(self, numbers: Sequence[int], texts: Sequence[Sequence[str]]) -> list[Tensor]:

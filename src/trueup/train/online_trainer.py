@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -136,7 +136,7 @@ class OnlineTrainer(PolicyTrainer):
     def train(
         self, resume_from_checkpoint: str | bool | None = None, trial: object = None, ignore_keys_for_eval: Any = None
     ) -> Any:
-        """Train; where a reward, gold or the loss fails for good, what has been learned is saved before the run ends."""
+        """Train; what has been learned is saved before a failure of reward, gold or loss ends the run."""
         try:
             return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         except (CheckpointError, OutputError):
@@ -149,7 +149,7 @@ class OnlineTrainer(PolicyTrainer):
         """The usual one; a value head may have a learning rate of its own."""
         made = self.optimizer is None
         optimizer: Optimizer = super().create_optimizer(model)
-        head = self.unwrapped.value_head if "value" in self.needs else None
+        head = cast(PolicyModel, self.unwrapped).value_head
         if made and head is not None and self.value_learning_rate is not None:
             own = {id(parameter) for parameter in head.parameters()}
             for group in optimizer.param_groups:

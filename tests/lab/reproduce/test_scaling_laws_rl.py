@@ -10,6 +10,7 @@ from trueup.lab.reproduce.policy_arms import gold_gain
 from trueup.lab.reproduce.policy_pages import against_distance, proxy_gain, proxy_spread, run_curves, shared_distances
 from trueup.lab.reproduce.policy_plans import FREE, plain
 from trueup.lab.reproduce.scaling_laws_rl_claims import (
+    _extra,
     coefficients,
     distance_at_equal_step,
     distance_of_gain,
@@ -152,6 +153,15 @@ def test_distances_at_equal_steps_and_equal_gains():
     assert distance_of_gain(run, 2.0) == pytest.approx(2.0)
     assert distance_of_gain(run, -1.0) == 0.0
     assert np.isnan(distance_of_gain(run, 3.5))
+
+
+def test_a_run_that_never_gains_as_much_counts_with_the_distance_it_reached():
+    """Best of 4 is at KL log 4 - 3/4; the run ends at d = 3, or at d = 0.5 and tells nothing."""
+    spent = (np.log(4) - 0.75) ** 0.5
+    run = made_looks([0, 1, 9], [0] * 3, proxy=[5, 6, 8])
+    assert _extra(run, 2.0, n=4) == pytest.approx(2.0 - spent)
+    assert _extra(run, 99.0, n=4) == pytest.approx(3.0 - spent)
+    assert np.isnan(_extra(made_looks([0, 0.25], [0] * 2), 99.0, n=4))
 
 
 def test_arms_are_the_shared_ones(tiny_scale):

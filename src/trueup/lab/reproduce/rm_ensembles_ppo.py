@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from trueup.lab.optimizing import Looks
+from trueup.lab.optimizing import Looks, Optimization
 from trueup.lab.policy_runs import PolicyRun, reward_of
 from trueup.lab.reproduce.disagreement import Moments, Spread, spread_along
 from trueup.lab.reproduce.fronts import (
@@ -73,21 +73,20 @@ def arms(scale: Scale, seed: int) -> dict[str, PolicyRun]:
     """PPO against each aggregate of noisy members, and against one member, with and without a small penalty."""
     proxies = proxy_arms(scale, seed)
     members = tuple(proxies[member_name(member, scale.flip)] for member in range(scale.members))
-    return {
-        name: _run(scale, seed, coefficient, run)
-        for coefficient, named in ((0.0, str), (PENALTY, penalized))
-        for kind in KINDS
-        for name, run in (
-            (named(kind), PolicyRun(proxies=members[:1]))
-            if kind == SINGLE
-            else (named(kind), PolicyRun(proxies=members, aggregate=AGGREGATES[kind])),
-        )
-    }
+    found = {}
+    for coefficient in (0.0, PENALTY):
+        for kind in KINDS:
+            found[penalized(kind) if coefficient else kind] = PolicyRun(
+                proxies=members[:1] if kind == SINGLE else members,
+                aggregate=AGGREGATES.get(kind, Mean()),
+                how=_how(scale, seed, coefficient),
+            )
+    return found
 
 
-def _run(scale: Scale, seed: int, coefficient: float, run: PolicyRun) -> PolicyRun:
+def _how(scale: Scale, seed: int, coefficient: float) -> Optimization:
     how = plain(scale, seed, kl_coefficient=coefficient).how
-    return replace(run, how=replace(how, terms=METHOD, rhythm=replace(how.rhythm, passes=PASSES)))
+    return replace(how, terms=METHOD, rhythm=replace(how.rhythm, passes=PASSES))
 
 
 def spreads(scale: Scale, world: PolicyWorld, *, kl: float) -> dict[str, Spread]:

@@ -107,7 +107,7 @@ def evidence(worlds: Sequence[PolicyWorld], scored: Sequence[World], *, scale: S
         command=command,
         seeds=scale.seeds,
         settings=_settings(scale),
-        sections=_sections(worlds, scored, {**{name: _fit(sized[name]) for name in by_size}, FREE: fit}, sizes),
+        sections=_sections(worlds, scored, {**{name: _fit(sized[name]) for name in by_size}, FREE: fit}, sizes=sizes),
         figures=_figures(worlds, chosen, by_size=by_size, penalised=penalised, fit=fit),
     )
 
@@ -139,7 +139,7 @@ def _settings(scale: Scale) -> dict[str, str]:
 
 
 def _sections(
-    worlds: Sequence[PolicyWorld], scored: Sequence[World], fits: Mapping[str, LawFit], sizes: Mapping[str, int]
+    worlds: Sequence[PolicyWorld], scored: Sequence[World], fits: Mapping[str, LawFit], *, sizes: Mapping[str, int]
 ) -> list[tuple[str, str]]:
     header = ("proxy", "parameters", "held-out accuracy", "alpha", "beta", "peak d", "gold there", "fall after",
               "fitted up to d", "curve")  # fmt: skip
