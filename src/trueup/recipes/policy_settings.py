@@ -141,7 +141,7 @@ class TrainPolicy(TrainingRun):
     reward_weights: list[float] | None = None
     method: choice(POLICY_OBJECTIVES, default="rloo") = field(default_factory=RLOO)  # type: ignore[valid-type]
     regularizers: Annotated[
-        list[choice(POLICY_REGULARIZERS, default="entropy")],  # type: ignore[misc]
+        list[choice(POLICY_REGULARIZERS, default="entropy")],  # type: ignore[valid-type]
         BeforeValidator(_several),
         Choice(POLICY_REGULARIZERS),
     ] = field(default_factory=list)

@@ -12,17 +12,15 @@ from peft import LoraConfig
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from trueup.data.demonstrations import PromptFile, read_prompts
-from trueup.data.replies import encode_prompts
-from trueup.data.rows import Prompt, prompt_text
+from trueup.data.rows import Prompt
 from trueup.data.templates import TextFormat
-from trueup.errors import DataError
-from trueup.files import write_text
 from trueup.models.checkpoints import format_of, load_tokenizer, read_side_file
 from trueup.models.heads.value import without_value_head
 from trueup.models.policy import PolicyModel
 from trueup.models.policy_checkpoints import new_policy
 from trueup.recipes.arguments import training_arguments
 from trueup.recipes.config import dump
+from trueup.recipes.policy_prompts import list_long, usable_prompts, watched_prompts
 from trueup.recipes.policy_settings import TrainPolicy
 from trueup.recipes.provenance import versions
 from trueup.recipes.resume import check_same_data, checkpoint_to_resume
@@ -82,11 +80,11 @@ def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = 
     tokenizer = load_tokenizer(recipe.tokenizer or recipe.model, trust_remote_code=recipe.trust_remote_code)
     set_seed(recipe.seed)
     model, form = _build_model(recipe, tokenizer)
-    prompts = _usable(recipe, file, tokenizer, form)
-    watched = _watched(recipe, prompts, tokenizer, form)
+    prompts = usable_prompts(recipe, file, tokenizer, form)
+    watched = watched_prompts(recipe, prompts, tokenizer, form)
     reward, gold = load_rewards(recipe), _gold_of(recipe)
     open_run(recipe)
-    long = _list_long(recipe, file, prompts)
+    long = list_long(recipe, file, prompts)
     if checkpoint is not None:
         check_same_data(checkpoint, fingerprint=file.fingerprint, source=recipe.data.train)
     bar = ProgressBar("policy")
@@ -135,74 +133,6 @@ def _build_model(recipe: TrainPolicy, tokenizer: PreTrainedTokenizerBase) -> tup
     if recipe.gradient_checkpointing:
         model.core.gradient_checkpointing_enable({"use_reentrant": False})
     return model, format_of(recipe.model, tokenizer, read_side_file(Path(recipe.model)), model.core)
-
-
-def _usable(
-    recipe: TrainPolicy, file: PromptFile, tokenizer: PreTrainedTokenizerBase, form: TextFormat
-) -> list[Prompt]:
-    """Prompts that are short enough, of which there must be enough for one rollout."""
-    kept = _short_enough(recipe, file, tokenizer, form)
-    wanted = recipe.rhythm.prompts
-    if len(kept) < wanted:
-        raise DataError(
-            f"{len(kept)} different prompts that are short enough are fewer than the {wanted} of one rollout",
-            file=file.source,
-            cure=f"give more prompts, or lower batch_size ({recipe.batch_size}) or minibatches ({recipe.minibatches})",
-        )
-    return kept
-
-
-def _watched(
-    recipe: TrainPolicy, prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, form: TextFormat
-) -> list[Prompt]:
-    """Prompts to watch, none of which is trained on."""
-    if recipe.watch is None:
-        return []
-    file = read_prompts(recipe.watch.prompts, split=recipe.watch.split, limit=recipe.watch.limit)
-    known = set(prompts)
-    shared = [origin for origin, prompt in zip(file.origins, file.prompts, strict=True) if prompt in known]
-    if shared:
-        raise DataError(
-            f"{len(shared)} of {len(file.prompts)} watched prompts are trained on",
-            file=shared[0].file,
-            row=shared[0].row,
-            expected="prompts that are held out",
-            cure="take them out of data.train, or watch others",
-        )
-    kept = _short_enough(recipe, file, tokenizer, form)
-    if len(kept) < len(file.prompts):
-        logger.warning("%d of %d watched prompts are too long", len(file.prompts) - len(kept), len(file.prompts))
-    return kept
-
-
-def _short_enough(
-    recipe: TrainPolicy, file: PromptFile, tokenizer: PreTrainedTokenizerBase, form: TextFormat
-) -> list[Prompt]:
-    limit = recipe.data.max_prompt_tokens
-    if form.max_length is not None:
-        limit = min(limit, form.max_length - recipe.max_new_tokens)
-    lengths = [len(ids) for ids in encode_prompts(file.prompts, tokenizer=tokenizer, form=form)]
-    kept = [prompt for prompt, length in zip(file.prompts, lengths, strict=True) if length <= limit]
-    if not kept:
-        raise DataError(
-            f"all {len(lengths)} prompts have more than {limit} tokens",
-            file=file.source,
-            cure=f"raise data.max_prompt_tokens, or lower max_new_tokens ({recipe.max_new_tokens}) if the policy's "
-            f"length ({form.max_length}) is what limits them",
-        )
-    return kept
-
-
-def _list_long(recipe: TrainPolicy, file: PromptFile, kept: Sequence[Prompt]) -> int:
-    """List what is too long beside the run."""
-    known = set(kept)
-    long = [(origin, prompt) for origin, prompt in zip(file.origins, file.prompts, strict=True) if prompt not in known]
-    if long:
-        path = recipe.output / "dropped-train.jsonl"
-        lines = [{"row": str(origin), "reason": "too long", "prompt": prompt_text(prompt)} for origin, prompt in long]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
-        logger.warning("%d prompts used; %d are too long (listed in %s)", len(kept), len(long), path)
-    return len(long)
 
 
 def load_rewards(recipe: TrainPolicy) -> Reward:

@@ -5,12 +5,13 @@ from typing import ClassVar
 
 import torch
 
-from trueup.functional.policy_batch import given, kept_tokens, not_negative, positive
+from trueup.functional.policy_batch import given, kept_tokens, positive
+from trueup.objectives.policy.added import Added
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValueLoss:
+class ValueLoss(Added):
     """`c/2 max((V - G)^2, (V' - G)^2)` per token, with `V' = V_old + clamp(V - V_old, -clip, clip)`.
 
     G are the returns that the method's `prepare` added: with PPO, advantage plus old value, before whitening.
@@ -37,13 +38,9 @@ class ValueLoss:
     clip: float | None = 0.2
 
     def __post_init__(self) -> None:
-        not_negative("coefficient", self.coefficient)
+        super().__post_init__()
         if self.clip is not None:
             positive("clip", self.clip)
-
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Return the batch as it is."""
-        return batch
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per token."""

@@ -5,13 +5,14 @@ from typing import ClassVar
 
 from trueup.divergences.estimators import LIMIT, continued_chi2
 from trueup.functional.exponential import continued_expm1
-from trueup.functional.policy_batch import branch_logprob, branch_ratio, not_negative, positive
+from trueup.functional.policy_batch import branch_logprob, branch_ratio, positive
 from trueup.functional.surrogate import with_score
+from trueup.objectives.policy.added import Added
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChiSquared:
+class ChiSquared(Added):
     """`c chi2(pi || ref)`: its value is `e^l + e^-l - 2`, its gradient `2 (e^l - 1) grad log pi(y|x)`.
 
     With `l = log pi(y|x) - log pi_ref(y|x)` both are unbiased for responses y on policy; the value is never negative.
@@ -40,12 +41,8 @@ class ChiSquared:
     limit: float = LIMIT
 
     def __post_init__(self) -> None:
-        not_negative("coefficient", self.coefficient)
+        super().__post_init__()
         positive("limit", self.limit)
-
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Return the batch as it is."""
-        return batch
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per branch."""

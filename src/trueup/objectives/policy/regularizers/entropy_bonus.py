@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trueup.functional.policy_batch import given, kept_tokens, not_negative
+from trueup.functional.policy_batch import given, kept_tokens
+from trueup.objectives.policy.added import Added
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class EntropyBonus:
+class EntropyBonus(Added):
     """`-c H(pi(. | y_<t))` per token, over the whole vocabulary, in nats.
 
     Its gradient is that of the entropies with the prefixes y_<t held fixed: that tokens may lead to where more is open
@@ -28,13 +29,6 @@ class EntropyBonus:
     unit: ClassVar[Unit] = "token"
     needs: ClassVar[frozenset[Need]] = frozenset({"entropy"})
     coefficient: float = 0.01
-
-    def __post_init__(self) -> None:
-        not_negative("coefficient", self.coefficient)
-
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Return the batch as it is."""
-        return batch
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per token."""

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from trueup.divergences.estimators import k3
-from trueup.functional.policy_batch import not_negative, token_ratio
+from trueup.functional.policy_batch import token_ratio
 from trueup.functional.segments import branch_mean
+from trueup.objectives.policy.added import Added
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForwardKLk3:
+class ForwardKLk3(Added):
     """Mean over a response's tokens of `c (e^-l_t - 1 + l_t)`, `l_t = log pi(y_t) - log pi_ref(y_t)`; one per response.
 
     On policy its **value** is unbiased for the mean KL(pi || ref) of the next token, while its **gradient**, per token
@@ -33,13 +34,6 @@ class ForwardKLk3:
     unit: ClassVar[Unit] = "branch"
     needs: ClassVar[frozenset[Need]] = frozenset({"reference"})
     coefficient: float = 0.04
-
-    def __post_init__(self) -> None:
-        not_negative("coefficient", self.coefficient)
-
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Return the batch as it is."""
-        return batch
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per branch."""

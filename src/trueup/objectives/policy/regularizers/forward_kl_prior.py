@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trueup.functional.policy_batch import given, not_negative
+from trueup.functional.policy_batch import given
 from trueup.functional.segments import branch_mean
+from trueup.objectives.policy.added import Added
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForwardKLPrior:
+class ForwardKLPrior(Added):
     """`c max(0, K)` per response, K the mean over its tokens of KL(ref(. | y_<t) || pi(. | y_<t)), in nats.
 
     A prior on the text that is learned from, not the KL of the sampling distribution: prefixes are held fixed.
@@ -28,13 +29,6 @@ class ForwardKLPrior:
     unit: ClassVar[Unit] = "branch"
     needs: ClassVar[frozenset[Need]] = frozenset({"forward_kl"})
     coefficient: float = 0.35
-
-    def __post_init__(self) -> None:
-        not_negative("coefficient", self.coefficient)
-
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Return the batch as it is."""
-        return batch
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per branch."""

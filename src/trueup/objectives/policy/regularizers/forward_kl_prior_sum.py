@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trueup.functional.policy_batch import given, not_negative
+from trueup.functional.policy_batch import given
 from trueup.functional.segments import branch_mean
+from trueup.objectives.policy.added import Added
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForwardKLPriorSum:
+class ForwardKLPriorSum(Added):
     """`c sum_i max(0, K_i)`, K_i the mean over response i's tokens of KL(ref(. | y_<t) || pi(. | y_<t)), in nats.
 
     The sum is over the responses of an optimiser step that are kept, so that its weight grows with their number.
@@ -30,13 +31,6 @@ class ForwardKLPriorSum:
     unit: ClassVar[Unit] = "branch"
     needs: ClassVar[frozenset[Need]] = frozenset({"forward_kl"})
     coefficient: float = 0.35
-
-    def __post_init__(self) -> None:
-        not_negative("coefficient", self.coefficient)
-
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Return the batch as it is."""
-        return batch
 
     def statistics(self, batch: PolicyBatch, /) -> Stats:
         """Return the number of branches."""

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from trueup.divergences.estimators import continued_k3
-from trueup.functional.policy_batch import branch_ratio, not_negative
+from trueup.functional.policy_batch import branch_ratio
+from trueup.objectives.policy.added import Added
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReleasedKL:
+class ReleasedKL(Added):
     """`c (l + e^-l - 1)` per response, differentiated as it stands, `l = log pi(y|x) - log pi_ref(y|x)`.
 
     On policy its **value** is unbiased for KL(pi || ref), its **gradient** `(1 - e^-l) grad log pi(y|x)` for that of
@@ -30,13 +31,6 @@ class ReleasedKL:
     unit: ClassVar[Unit] = "branch"
     needs: ClassVar[frozenset[Need]] = frozenset({"reference"})
     coefficient: float = 0.05
-
-    def __post_init__(self) -> None:
-        not_negative("coefficient", self.coefficient)
-
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Return the batch as it is."""
-        return batch
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per branch."""

@@ -6,14 +6,15 @@ from typing import ClassVar
 import torch
 
 from trueup.divergences.estimators import continued_chi2
-from trueup.functional.policy_batch import branch_ratio, not_negative
+from trueup.functional.policy_batch import branch_ratio
+from trueup.objectives.policy.added import Added
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 _FLOOR = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReleasedSqrtChiSquared:
+class ReleasedSqrtChiSquared(Added):
     """`c sqrt(max(X, 1e-4))`, X the mean of `e^l + e^-l - 2` over the step's responses, differentiated as it stands.
 
     With `l = log pi(y|x) - log pi_ref(y|x)`, on policy X is unbiased for chi2(pi || ref), while the gradient is that of
@@ -36,13 +37,6 @@ class ReleasedSqrtChiSquared:
     unit: ClassVar[Unit] = "branch"
     needs: ClassVar[frozenset[Need]] = frozenset({"reference"})
     coefficient: float = 0.0008
-
-    def __post_init__(self) -> None:
-        not_negative("coefficient", self.coefficient)
-
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Return the batch as it is."""
-        return batch
 
     def statistics(self, batch: PolicyBatch, /) -> Stats:
         """Return the sum of estimates over branches, and their number."""

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trueup.functional.policy_batch import branch_logprob, branch_ratio, not_negative
+from trueup.functional.policy_batch import branch_logprob, branch_ratio
 from trueup.functional.surrogate import with_score
+from trueup.objectives.policy.added import Added
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReverseKL:
+class ReverseKL(Added):
     """`c KL(pi || ref)`: its value is k1, `l = log pi(y|x) - log pi_ref(y|x)`; its gradient `l grad log pi(y|x)`.
 
     Both are unbiased for responses y on policy, in nats per response. Differentiating k1 itself gives `grad log pi`,
@@ -31,13 +32,6 @@ class ReverseKL:
     unit: ClassVar[Unit] = "branch"
     needs: ClassVar[frozenset[Need]] = frozenset({"reference"})
     coefficient: float = 0.05
-
-    def __post_init__(self) -> None:
-        not_negative("coefficient", self.coefficient)
-
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Return the batch as it is."""
-        return batch
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per branch."""

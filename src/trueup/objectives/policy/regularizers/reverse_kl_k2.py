@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from trueup.divergences.estimators import k2
-from trueup.functional.policy_batch import kept_tokens, not_negative, token_ratio
+from trueup.functional.policy_batch import kept_tokens, token_ratio
+from trueup.objectives.policy.added import Added
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReverseKLk2:
+class ReverseKLk2(Added):
     """`c l_t^2 / 2` per token, `l_t = log pi(y_t) - log pi_ref(y_t)`: its gradient is `l_t grad log pi(y_t)`.
 
     On policy this is the gradient of `sum_t KL(pi(. | y_<t) || ref(. | y_<t))` with the prefixes y_<t held fixed: that
@@ -30,13 +31,6 @@ class ReverseKLk2:
     unit: ClassVar[Unit] = "token"
     needs: ClassVar[frozenset[Need]] = frozenset({"reference"})
     coefficient: float = 0.05
-
-    def __post_init__(self) -> None:
-        not_negative("coefficient", self.coefficient)
-
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Return the batch as it is."""
-        return batch
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per token."""

@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trueup.functional.policy_batch import not_negative, token_ratio
+from trueup.functional.policy_batch import token_ratio
 from trueup.functional.segments import branch_sum, reverse_cumsum
 from trueup.functional.surrogate import with_score
+from trueup.objectives.policy.added import Added
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReverseKLToGo:
+class ReverseKLToGo(Added):
     """`c KL(pi || ref)`: its value is `l = sum_t l_t`, k1; its gradient `sum_t (l_t + l_{t+1} + ...) grad log pi(y_t)`.
 
     Unbiased as `ReverseKL` is, in nats per response: a token has no influence on the log-ratios before it, so that
@@ -31,13 +32,6 @@ class ReverseKLToGo:
     unit: ClassVar[Unit] = "branch"
     needs: ClassVar[frozenset[Need]] = frozenset({"reference"})
     coefficient: float = 0.05
-
-    def __post_init__(self) -> None:
-        not_negative("coefficient", self.coefficient)
-
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Return the batch as it is."""
-        return batch
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per branch."""

@@ -5,13 +5,14 @@ from typing import ClassVar
 
 from trueup.divergences.estimators import LIMIT, continued_chi2
 from trueup.functional.exponential import continued_expm1
-from trueup.functional.policy_batch import branch_logprob, branch_ratio, not_negative, positive
+from trueup.functional.policy_batch import branch_logprob, branch_ratio, positive
 from trueup.functional.surrogate import with_score
+from trueup.objectives.policy.added import Added
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class SqrtChiSquared:
+class SqrtChiSquared(Added):
     """`c sqrt(X)`, X the step's estimate of chi2(pi || ref); its gradient is `(e^l - 1) grad log pi(y|x) / sqrt(X)`.
 
     With `l = log pi(y|x) - log pi_ref(y|x)`, X is the mean of `e^l + e^-l - 2` over the step's responses. For responses
@@ -40,13 +41,9 @@ class SqrtChiSquared:
     floor: float = 1e-4
 
     def __post_init__(self) -> None:
-        not_negative("coefficient", self.coefficient)
+        super().__post_init__()
         positive("limit", self.limit)
         positive("floor", self.floor)
-
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Return the batch as it is."""
-        return batch
 
     def statistics(self, batch: PolicyBatch, /) -> Stats:
         """Return the sum of estimates over branches, and their number."""
