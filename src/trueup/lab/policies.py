@@ -100,13 +100,11 @@ class ContinuedPlan(PolicyPlan):
 
     @property
     def text_seed(self) -> int:
-        """The same for every seed, so that policies differ by the order alone."""
-        return _CONTINUED_SEED + self.world
+        """The same for every seed, so that policies differ by the order alone.
 
-    def own_prompts(self) -> list[WorldPrompt]:
-        """Prompts that the start has not seen."""
-        world, seen = World(self.world), self.start.seen()
-        return world.prompts(self.prompts, families=self.families, seed=self.text_seed, exclude=seen)
+        Prompts may be ones that the start has answered: small families have few others, and would be forgotten.
+        """
+        return _CONTINUED_SEED + self.world
 
     def seen(self) -> frozenset[str]:
         """Those of the start as well."""

@@ -15,6 +15,7 @@ from trueup.objectives import POLICY_OBJECTIVES, POLICY_REGULARIZERS
 from trueup.objectives.policy.rloo import RLOO
 from trueup.recipes.config import Choice, Recipe, check_range, choice
 from trueup.recipes.places import named_places
+from trueup.recipes.policy_rollouts import ROLLOUT_ENGINES
 from trueup.recipes.run_settings import Schedule, TrainingRun
 from trueup.rewards.shaping import Shaping
 from trueup.train.prompt_order import Rhythm
@@ -128,6 +129,7 @@ class TrainPolicy(TrainingRun):
         temperature: Divides the logits while drawing. Ratios and KL are of the policy at temperature 1.
         top_p: Share of probability that is drawn from.
         max_new_tokens: Length at which a reply is cut.
+        rollouts: What draws in the policy's place: `vllm` or `server` with its settings; the policy itself by default.
         shaping: Penalties, clipping and whitening of rewards.
         watch: Gold, watched on held-out prompts, and when to stop.
         epochs: Passes over the prompts.
@@ -156,6 +158,7 @@ class TrainPolicy(TrainingRun):
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 256
+    rollouts: choice(ROLLOUT_ENGINES, default="vllm") = None  # type: ignore[valid-type]
     shaping: Shaping = field(default_factory=Shaping)
     watch: WatchRecipe | None = None
     learning_rate: float = 1e-6

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from trueup.data.templates import TextFormat
 from trueup.models.checkpoints import format_of, load_tokenizer, read_side_file
 from trueup.models.heads.value import without_value_head
 from trueup.models.policy import PolicyModel
-from trueup.models.policy_checkpoints import new_policy
+from trueup.models.policy_checkpoints import PolicyCheckpoint, new_policy
 from trueup.recipes.arguments import training_arguments
 from trueup.recipes.config import dump
 from trueup.recipes.policy_prompts import list_long, usable_prompts, watched_prompts
+from trueup.recipes.policy_rollouts import rollout_engine
 from trueup.recipes.policy_settings import TrainPolicy
 from trueup.recipes.provenance import versions
 from trueup.recipes.resume import check_same_data, checkpoint_to_resume
@@ -89,6 +91,7 @@ def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = 
         check_same_data(checkpoint, fingerprint=file.fingerprint, source=recipe.data.train)
     bar = ProgressBar("policy")
     reference = _reference_of(recipe, model, tokenizer)
+    engine = rollout_engine(recipe, PolicyCheckpoint(model, tokenizer, form), resumed=checkpoint is not None)
     trainer = OnlineTrainer(
         model,
         _arguments(recipe, len(prompts)),
@@ -104,6 +107,7 @@ def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = 
         reference=reference,
         kl_coefficient=recipe.kl_coefficient,
         value_learning_rate=recipe.value_learning_rate,
+        engine=engine,
         provenance=_provenance(recipe, file, prompts),
         callbacks=[MetricsFile(recipe.output / "metrics.jsonl"), bar, *_anchor_of(recipe, reference), *callbacks],
     )
@@ -113,7 +117,8 @@ def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = 
     logger.info(model.describe_sharing())
     if recipe.watch is not None:
         _watch(recipe, trainer, prompts=watched, gold=gold, start=_start_of(recipe, model, tokenizer))
-    run(trainer, checkpoint, bar)
+    with closing(engine) if engine is not None else nullcontext():
+        run(trainer, checkpoint, bar)
     folder = finish(recipe, trainer)
     if trainer.is_world_process_zero():
         _write_page(recipe, file, prompts)

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from trueup.data.rows import Prompt
 from trueup.errors import NonFiniteError, TrueupError
+from trueup.models.generation import Reply
+from trueup.models.live_weights import checkpoint_weights
+from trueup.policies.engine import RolloutEngine
 from trueup.policies.model import ModelPolicy
 from trueup.rewards.base import Reward
 from trueup.rewards.shaping import Shaping
@@ -33,6 +36,8 @@ class Collected:
         scores: Rewards as they were given, before any shaping.
         texts: Each asked prompt's responses.
         seconds: Time that each part took, on this device.
+        engine_gap: How far the log-probabilities that an engine told are from the policy's, in nats, at some tokens of
+            this device; None where no engine tells any.
     """
 
     rows: list[RolloutRow]
@@ -40,6 +45,7 @@ class Collected:
     scores: Tensor
     texts: list[list[str]]
     seconds: dict[str, float]
+    engine_gap: Tensor | None = None
 
 
 @dataclass(kw_only=True)
@@ -57,6 +63,7 @@ class Collector:
         reference: What the policy is held against; None where nothing needs it.
         old_values: Value head's predictions for rows, where the method has one.
         token_budget: Token slots of one pass.
+        engine: What draws in the policy's place.
         rank: Number of this device.
         world: Devices that share the prompts.
         computing: Context of passes, such as autocast.
@@ -72,10 +79,12 @@ class Collector:
     reference: Reference | None
     old_values: Callable[[Sequence[RolloutRow]], list[Tensor]] | None
     token_budget: int
+    engine: RolloutEngine | None = None
     rank: int = 0
     world: int = 1
     computing: Callable[[], AbstractContextManager[object]] = nullcontext
     _recorded: bool | None = None
+    _gap: Tensor | None = None
     _seconds: dict[str, float] = field(default_factory=dict)
 
     def collect(self, numbers: Sequence[int], *, seed: int) -> Collected:
@@ -86,6 +95,7 @@ class Collector:
             NonFiniteError: A reward is NaN or infinite.
         """
         self._seconds = {}
+        self._gap = torch.zeros(0) if self.engine is not None and self.engine.tells_logprobs else None
         mine = list(numbers)[self.rank :: self.world]
         rows, texts = self._draw(mine, seed=seed)
         with self._clock("score"), self._together():
@@ -94,16 +104,26 @@ class Collector:
             rows = self._compare(rows)
         rows, texts, scores = self._gather(numbers, rows, texts, scores)
         batch = self._prepare(rows, torch.cat(scores))
-        return Collected(with_batch(rows, batch), batch, torch.cat(scores), texts, self._seconds)
+        return Collected(with_batch(rows, batch), batch, torch.cat(scores), texts, self._seconds, self._gap)
 
     def _draw(self, numbers: Sequence[int], *, seed: int) -> tuple[list[RolloutRow], list[list[str]]]:
         asked = [self.prompts[i] for i in numbers]
+        if self.engine is not None:
+            with self._clock("renew"), self._together():
+                if self.rank == 0 or not self.engine.shared:
+                    self.engine.renew(checkpoint_weights(self.policy.checkpoint.model))
         with self._clock("generate"):
-            with self.computing():
-                ids, drawn = self.policy.draw(asked, self.samples, seed=seed)
+            ids, drawn = self._replies(asked, seed=seed)
             texts = [self.policy.texts(prompt, replies) for prompt, replies in zip(asked, drawn, strict=True)]
         rows = [rollout_row(*one, index=i) for one, i in zip(zip(ids, drawn, strict=True), numbers, strict=True)]
         return rows, texts
+
+    def _replies(self, asked: Sequence[Prompt], *, seed: int) -> tuple[list[list[int]], list[list[Reply]]]:
+        if self.engine is not None:
+            with self._together():
+                return self.engine.draw(asked, self.samples, seed=seed)
+        with self.computing():
+            return self.policy.draw(asked, self.samples, seed=seed)
 
     def _score(self, numbers: Sequence[int], texts: Sequence[Sequence[str]]) -> list[Tensor]:
         if not numbers:
@@ -133,12 +153,13 @@ class Collector:
     def _own_logprobs(self, rows: list[RolloutRow]) -> list[RolloutRow]:
         """Those recorded while drawing, where they equal the training pass's; else made again."""
         model = self.policy.checkpoint.model
-        if self._recorded is None:
+        if self.engine is not None and not self.engine.tells_logprobs:
+            self._recorded = False
+        elif self._recorded is None or self.engine is not None:  # an engine is looked at each time: it may not follow
             again = logprobs(model, rows[:2], token_budget=self.token_budget)
-            gap = max(
-                float((one - row.tokens_of["behaviour"]).abs().max()) for one, row in zip(again, rows, strict=False)
-            )
-            self._recorded = gap <= _EXACT
+            gap = (torch.cat(again) - torch.cat([row.tokens_of["behaviour"] for row in rows[:2]])).abs()
+            self._recorded = bool(gap.max() <= _EXACT)  # not where one is NaN, which stands for unknown
+            self._gap = gap[gap.isfinite()] if self.engine is not None else None
         if self._recorded:
             return rows
         return with_tokens(rows, behaviour=logprobs(model, rows, token_budget=self.token_budget))

@@ -7,6 +7,9 @@ import torch
 from trueup.train.collecting import Collected
 from trueup.train.step import Tally
 
+# Nats per token between an engine's and the policy's log-probabilities; half precision alone makes a tenth of it.
+_FAR = 0.2
+
 
 def observe(tally: Tally, found: Collected, *, samples: int) -> None:
     """Record a rollout under the names that other frameworks' panels know."""
@@ -24,6 +27,8 @@ def observe(tally: Tally, found: Collected, *, samples: int) -> None:
         tally.add("kl", sequence_kl(found))
     for name, seconds in found.seconds.items():
         tally.add(f"seconds/{name}", torch.tensor([seconds]))
+    if found.engine_gap is not None:
+        tally.add("engine_gap", found.engine_gap)
 
 
 def sequence_kl(found: Collected) -> torch.Tensor:
@@ -48,6 +53,12 @@ def warnings_of(found: Collected, *, samples: int, max_new_tokens: int) -> Itera
         yield (
             "the responses of every prompt have equal rewards, so there is nothing to learn from; raise the "
             "temperature or samples, or use a reward that tells them apart"
+        )
+    gap = found.engine_gap
+    if gap is not None and len(gap) and float(gap.mean()) > _FAR:
+        yield (
+            f"the rollout engine's log-probabilities are {float(gap.mean()):.2f} nats from the policy's on average: it "
+            "does not compute with the policy's weights, or too coarsely; try its dtype float32, or draw without it"
         )
     if found.batch.reference is not None:
         kl = sequence_kl(found)

@@ -22,6 +22,7 @@ from trueup.models.heads.value import load_value_head, save_value_head, with_val
 from trueup.models.plan import Part
 from trueup.models.policy import PolicyModel, Tokens
 from trueup.models.policy_checkpoints import PolicyCheckpoint
+from trueup.policies.engine import RolloutEngine
 from trueup.policies.model import ModelPolicy
 from trueup.rewards.base import Reward
 from trueup.rewards.shaping import Shaping
@@ -71,6 +72,7 @@ class OnlineTrainer(PolicyTrainer):
         reference: What the policy is held against; needed by a KL coefficient and by some terms.
         kl_coefficient: Weight, within the reward, of the KL to the reference, per nat.
         value_learning_rate: Learning rate of the value head; the policy's where it is None.
+        engine: What draws rollouts in the policy's place; who made it closes it.
         provenance: Plain values saved with every checkpoint.
         callbacks: Further callbacks.
     """
@@ -92,6 +94,7 @@ class OnlineTrainer(PolicyTrainer):
         reference: Reference | None = None,
         kl_coefficient: float = 0.0,
         value_learning_rate: float | None = None,
+        engine: RolloutEngine | None = None,
         provenance: Mapping[str, Any] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
@@ -128,6 +131,7 @@ class OnlineTrainer(PolicyTrainer):
             reference=reference,
             old_values=self._values_now if "value" in needs else None,
             token_budget=token_budget,
+            engine=engine,
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
             computing=self.compute_loss_context_manager,

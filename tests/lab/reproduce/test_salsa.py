@@ -29,6 +29,7 @@ from trueup.lab.reproduce.salsa import (
     profile_of,
 )
 from trueup.lab.reproduce.scale import full_scale
+from trueup.lab.world import World
 from trueup.models.policy_checkpoints import load_policy_checkpoint
 from trueup.report.evidence import Evidence
 
@@ -99,6 +100,15 @@ def test_arms_differ_in_the_reference_alone():
         members(full_scale(), 0)
 
 
+def test_fine_tuning_keeps_the_families_of_what_is_watched():
+    """Some families have few prompts, so that prompts which the start has not seen are of the others."""
+    (plan, _, start), world = members(fine_tuned(full_scale()), 0), World(0)
+    watched, tuned = ([one.family for one in asked] for asked in
+                      (world.prompts(2000, families=start.families, seed=7), plan.own_prompts()))  # fmt: skip
+    for family in start.families:
+        assert tuned.count(family) / len(tuned) > 0.6 * watched.count(family) / len(watched) > 0.1
+
+
 @pytest.fixture(scope="module")
 def scale(tiny_scale):
     return fine_tuned(tiny_scale)
@@ -111,9 +121,8 @@ def weights(folder) -> dict[str, torch.Tensor]:
 def test_policies_share_start_and_text_and_differ_by_its_order(scale, lab):
     first, second, pretrained = members(scale, 0)
     assert first.rows() == second.rows()
-    seen = {row.prompt[0].content for row in pretrained.rows()}
-    assert not seen & {row.prompt[0].content for row in first.rows()}
-    assert first.seen() >= seen
+    assert first.rows() != pretrained.rows()
+    assert first.seen() == {row.prompt[0].content for plan in (first, pretrained) for row in plan.rows()}
     places = [build_policy(plan, folder=lab / "policies") for plan in (first, second, pretrained)]
     states = [weights(place) for place in places]
     apart = [sum(float((a[name] - b[name]).square().sum()) for name in a) for a, b in

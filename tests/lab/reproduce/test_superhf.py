@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
+from trueup.lab.reproduce import superhf_runs
 from trueup.lab.reproduce.policy_plans import FREE, plain
 from trueup.lab.reproduce.scale import full_scale
 from trueup.lab.reproduce.superhf import evidence_of, judge_both
@@ -35,24 +36,13 @@ from trueup.report.evidence import evidence_markdown, read_claims
 from .made_runs import made_looks, made_policy_world
 
 KL = [0, 1, 4, 9]
-WORDS = [
-    "every",
-    "answer",
-    "of",
-    "this",
-    "policy",
-    "says",
-    "quite",
-    "different",
-    "things",
-    "about",
-    "its",
-    "own",
-    "prompt",
-    "and",
-    "nothing",
-    "else",
-]
+WORDS = ("every", "answer", "of", "this", "policy", "says", "quite", "different", "things", "about", "its", "text")
+
+
+@pytest.fixture(autouse=True)
+def _few_pairs(monkeypatch):
+    """All pairs of hand-made responses are equally alike."""
+    monkeypatch.setattr(superhf_runs, "PAIRS", 4)
 
 
 def said(shared: int) -> tuple[tuple[str, ...], ...]:
@@ -72,8 +62,10 @@ def page(scale, *, sweep, free, held, steady):
     worlds = []
     for seed in range(3):
         more = 1 + 0.01 * seed
-        looks = {name: run(gold * more, proxy=proxy * more, alike=alike)
-                 for name, (gold, proxy, alike) in zip((FREE, HELD, *SWEEP), (free, held, *sweep), strict=True)}  # fmt: skip
+        kinds = dict(zip((FREE, HELD, *SWEEP), (free, held, *sweep), strict=True))
+        looks = {
+            name: run(gold * more, proxy=proxy * more, alike=alike) for name, (gold, proxy, alike) in kinds.items()
+        }
         for arm, apart in zip((HELD, RELEASED), steady, strict=True):
             looks |= {
                 repeated(arm, number): run(looks[arm].gold[-1].mean() + apart * number * more)
@@ -83,11 +75,11 @@ def page(scale, *, sweep, free, held, steady):
     return evidence_of(worlds, scale=scale, command="trueup lab reproduce superhf")
 
 
-GOOD = [(1.0, 4.0, 12), (2.0, 3.0, 8), (1.8, 2.0, 4), (1.5, 1.0, 2)]
+GOOD = [(1.0, 4.0, 10), (2.0, 3.0, 8), (1.8, 2.0, 4), (1.5, 1.0, 2)]
 
 
 def test_what_the_paper_found_is_reproduced(tiny_scale):
-    found = page(tiny_scale, sweep=GOOD, free=(0.5, 0.5, 15), held=(-0.5, 0.5, 2), steady=(0.5, 0.01))
+    found = page(tiny_scale, sweep=GOOD, free=(0.5, 0.5, 12), held=(-0.5, 0.5, 2), steady=(0.5, 0.01))
     assert [claim.verdict for claim in found.claims] == ["reproduced"] * 12
     assert read_claims(evidence_markdown(found)) == tuple(found.claims)
     assert found.finding.endswith("\u22121.00 [\u22121.00, \u22121.00]")

@@ -4,7 +4,7 @@
 released settings.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
@@ -31,10 +31,11 @@ from trueup.lab.reproduce.superhf_runs import (
     REPEATS,
     RHYTHM,
     SWEEP,
+    Alike,
+    alike_in,
     arms,
     middle_of,
     order,
-    similarity,
     stability,
     sweep_step,
 )
@@ -64,7 +65,8 @@ _LEAD = (
 def evidence_of(worlds: Sequence[PolicyWorld], *, scale: Scale, command: str) -> Evidence:
     """The page, from what was run."""
     kls = shared_kls(worlds, (RELEASED, HELD))
-    alike = over_known([order([similarity(world, arm, step=sweep_step(world)) for arm in SWEEP]) for world in worlds])
+    alike = [alike_in(world) for world in worlds]
+    falls = over_known([order([one.sweep[arm] for arm in SWEEP]) for one in alike])
     shown = (FREE, HELD, *SWEEP)
     return Evidence(
         name="superhf",
@@ -73,12 +75,17 @@ def evidence_of(worlds: Sequence[PolicyWorld], *, scale: Scale, command: str) ->
         lead=_LEAD,
         finding=f"gold at equal KL, {RELEASED} minus {HELD}: "
         f"{with_interval(paired_at(worlds, RELEASED, HELD, kls=kls))}; similarity falls with c: Kendall's tau "
-        f"{with_interval(alike)}",
-        claims=[*_sweep_claims(worlds), *_collapse_claims(worlds), *_method_claims(worlds), *_stable_claims(worlds)],
+        f"{with_interval(falls)}",
+        claims=[
+            *_sweep_claims(worlds, alike),
+            *_collapse_claims(alike),
+            *_method_claims(worlds),
+            *_stable_claims(worlds),
+        ],
         command=command,
         seeds=[world.seed for world in worlds],
         settings=_settings(scale),
-        sections=_sections(worlds),
+        sections=_sections(worlds, alike),
         figures={
             "superhf-kl.svg": gold_and_proxy_figure(worlds, shown),
             "superhf-steps.svg": step_figure(worlds, shown),
@@ -108,39 +115,30 @@ def _claim(
     return directed_claim(statement, effect, source=f"{PAPER}, {where}", ran=ran, claimed=claimed)
 
 
-def _sweep_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
-    def ordered(read: Callable[[PolicyWorld, str], float]) -> tuple[Estimate, Estimate]:
-        tau = over_known([order([read(world, arm) for arm in SWEEP]) for world in worlds])
-        return tau, paired(worlds, RELEASED, PLAIN, read=read)
-
-    def reward(world: PolicyWorld, arm: str) -> float:
-        return at_step(world, arm, sweep_step(world), what="proxy")
-
-    def alike(world: PolicyWorld, arm: str) -> float:
-        return similarity(world, arm, step=sweep_step(world))
-
+def _sweep_claims(worlds: Sequence[PolicyWorld], alike: Sequence[Alike]) -> list[Claim]:
     ran = f"c of {', '.join(f'{c:g}' for c in COEFFICIENTS)}, last step at which all are looked at: Kendall's tau"
+    reward = [{arm: at_step(world, arm, sweep_step(world), what="proxy") for arm in SWEEP} for world in worlds]
     claims = []
-    for statement, read in (
+    for statement, found in (
         ("The optimised reward falls with c.", reward),
-        ("Responses to different prompts are less alike, the larger c.", alike),
+        ("Responses to different prompts are less alike, the larger c.", [one.sweep for one in alike]),
     ):
-        tau, ends = ordered(read)
-        claims.append(
-            _claim(statement, tau, ran=f"{ran}; the largest c minus none, {with_interval(ends, digits=3)}", claimed=-1)
-        )
+        tau = over_known([order([one[arm] for arm in SWEEP]) for one in found])
+        ends = with_interval(over_known([one[RELEASED] - one[PLAIN] for one in found]), digits=3)
+        claims.append(_claim(statement, tau, ran=f"{ran}; the largest c minus none, {ends}", claimed=-1))
+    return [*claims, _middle_claim(worlds)]
+
+
+def _middle_claim(worlds: Sequence[PolicyWorld]) -> Claim:
     middles = [middle_of(world) for world in worlds]
     sides = [over_known([one.least for one in middles]), over_known([one.largest for one in middles])]
-    claims.append(
-        Claim(
-            "Gold is highest at a middle c.",
-            f"{PAPER}, KL sweep",
-            "same step; the better middle c, chosen on half of the prompts and measured on the others",
-            f"minus none {with_interval(sides[0])}, minus the largest {with_interval(sides[1])}, {sides[0].n} worlds",
-            judge_both(sides),
-        )
+    return Claim(
+        "Gold is highest at a middle c.",
+        f"{PAPER}, KL sweep",
+        "same step; the better middle c, chosen on half of the prompts and measured on the others",
+        f"minus none {with_interval(sides[0])}, minus the largest {with_interval(sides[1])}, {sides[0].n} worlds",
+        judge_both(sides),
     )
-    return claims
 
 
 def judge_both(effects: Sequence[Estimate]) -> Verdict:
@@ -151,21 +149,21 @@ def judge_both(effects: Sequence[Estimate]) -> Verdict:
     return "reproduced" if found == {"reproduced"} else "not at this scale"
 
 
-def _collapse_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
-    grown = over_known([similarity(world, FREE) - similarity(world, FREE, step=0) for world in worlds])
-    last = over_known([similarity(world, FREE) for world in worlds])
+def _collapse_claims(alike: Sequence[Alike]) -> list[Claim]:
+    last = with_interval(over_known([one.last[FREE] for one in alike]), digits=3)
     return [
         _claim(
             "Reinforcement without a KL penalty comes to answer everything alike.",
-            grown,
+            over_known([one.last[FREE] - one.start for one in alike]),
             where="PPO with KL 0",
-            ran=f"{FREE}, similarity at the last look, {with_interval(last, digits=3)}, minus the start's",
+            ran=f"RLOO, {FREE}, similarity at the last look, {last} (1 would be the same answer to all), minus the "
+            "start's",
         ),
         _claim(
             "SuperHF with its prior does not come to that.",
-            paired(worlds, RELEASED, FREE, read=similarity),
+            over_known([one.last[RELEASED] - one.last[FREE] for one in alike]),
             where="KL sweep and PPO with KL 0",
-            ran=f"similarity at the last looks, {RELEASED} minus {FREE}",
+            ran=f"similarity at the last looks, {RELEASED} minus RLOO, {FREE}",
             claimed=-1,
         ),
     ]
@@ -227,17 +225,17 @@ def _steadiness(world: PolicyWorld, arm: str, *, part: str, kl: float | None) ->
     return float(getattr(stability(world, arm, kl=kl), part))
 
 
-def _sections(worlds: Sequence[PolicyWorld]) -> list[tuple[str, str]]:
+def _sections(worlds: Sequence[PolicyWorld], alike: Sequence[Alike]) -> list[tuple[str, str]]:
     every = (FREE, HELD, *SWEEP)
     rows: list[tuple[Cell, ...]] = []
     for arm in every:
         ends = [
-            [similarity(world, arm) for world in worlds],
+            [one.last[arm] for one in alike],
             [float(drift(world.looks[arm])[-1]) for world in worlds],
             *([float(gains(world, arm, what)[-1]) for world in worlds] for what in ("gold", "proxy")),
         ]
         rows.append((arm, *map(over_known, ends)))
-    start = over_known([similarity(world, FREE, step=0) for world in worlds])
+    start = over_known([one.start for one in alike])
     seeds: list[tuple[Cell, ...]] = [
         (
             arm,

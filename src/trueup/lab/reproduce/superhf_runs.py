@@ -4,7 +4,7 @@
 released settings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,31 @@ def similarity(world: PolicyWorld, arm: str, *, step: int | None = None) -> floa
 def sweep_step(world: PolicyWorld) -> int:
     """The last step at which all weights of the prior were looked at."""
     return common_step(world, SWEEP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alike:
+    """Similarity of responses to different prompts in one world.
+
+    Args:
+        start: At the start.
+        sweep: Of each weight of the prior, at the last step at which all were looked at.
+        last: At the last look of each arm but the repeats.
+    """
+
+    start: float
+    sweep: Mapping[str, float]
+    last: Mapping[str, float]
+
+
+def alike_in(world: PolicyWorld) -> Alike:
+    """Everything about similarity that the page shows."""
+    step = sweep_step(world)
+    return Alike(
+        start=similarity(world, FREE, step=0),
+        sweep={arm: similarity(world, arm, step=step) for arm in SWEEP},
+        last={arm: similarity(world, arm) for arm in (FREE, HELD, *SWEEP)},
+    )
 
 
 def order(values: Sequence[float]) -> float:
