@@ -36,7 +36,9 @@ def test_experts_are_taken_apart_as_in_their_checkpoint(tmp_path):
 @pytest.mark.parametrize("whole", [None, ["lm_head"]])
 def test_an_adapter_is_worked_in_and_the_model_stays_as_it_is(whole):
     plain = tiny_policy()
-    config = LoraConfig(r=2, lora_alpha=8, target_modules=["q_proj", "down_proj", "embed_tokens"], modules_to_save=whole)
+    config = LoraConfig(
+        r=2, lora_alpha=8, target_modules=["q_proj", "down_proj", "embed_tokens"], modules_to_save=whole
+    )
     model = PolicyModel(get_peft_model(copy.deepcopy(plain.core), config))
     with torch.no_grad():
         generator = torch.Generator().manual_seed(0)

@@ -13,11 +13,13 @@ from trueup.recipes.train_reward import TrainReward
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 LAUNCH = sorted(FOLDER.glob("accelerate_*.yaml"))
-RECIPES = sorted(set(FOLDER.glob("*.yaml")) - set(LAUNCH))
+POLICIES = sorted(FOLDER.glob("policy_*.yaml"))  # tests of `trueup train policy` load these
+RECIPES = sorted(set(FOLDER.glob("*.yaml")) - {*LAUNCH, *POLICIES})
 
 
 def test_there_are_recipes():
     assert {path.stem for path in RECIPES} == {"skywork_llama31_8b_bsr", "hh_rlhf_tiny", "ultrafeedback_lora"}
+    assert {path.stem for path in POLICIES} == {"policy_rloo_lora", "policy_ppo_ensemble"}
     assert {path.stem for path in LAUNCH} == {"accelerate_fsdp2", "accelerate_ddp"}
 
 

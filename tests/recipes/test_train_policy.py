@@ -321,9 +321,8 @@ def test_a_soup_of_one_is_the_start_and_of_the_other_is_the_other(base, tmp_path
     other.mkdir()
     for path in base.iterdir():
         (other / path.name).write_bytes(path.read_bytes())
-    moved = {
-        name: value + 0.05 * torch.randn(value.shape) for name, value in load_file(base / "model.safetensors").items()
-    }
+    known = load_file(base / "model.safetensors")
+    moved = {name: value + 0.05 * torch.randn(value.shape) for name, value in known.items()}
     save_file(moved, other / "model.safetensors", metadata={"format": "pt"})
     asked = recipe(base, tmp_path)
     runs = {"run": {}, "one": {"anchor": Soup(other=str(other), alpha=1.0)}, "far": {"reference": str(other)}}
@@ -359,7 +358,7 @@ def test_gold_that_falls_stops_the_run(base, tmp_path):
 
 
 def test_the_best_checkpoint_is_kept(base, tmp_path, monkeypatch):
-    """Gold is best at the second of five looks; rotation, which keeps one checkpoint, spares that one."""
+    """Gold is best at the second of five looks; rotation, which keeps two checkpoints, spares that one."""
     means = iter([0.0, 2.0, 1.0, 1.0, 1.0])
 
     class Planned:
@@ -371,7 +370,7 @@ def test_the_best_checkpoint_is_kept(base, tmp_path, monkeypatch):
 
     original = module.load_reward
     monkeypatch.setattr(module, "load_reward", lambda name, **o: Planned() if name == "GOLD" else original(name, **o))
-    asked = recipe(base, tmp_path, max_steps=4, save_steps=1, keep_checkpoints=1, watch=watch(tmp_path, gold="GOLD"))
+    asked = recipe(base, tmp_path, max_steps=4, save_steps=1, keep_checkpoints=2, watch=watch(tmp_path, gold="GOLD"))
     train_policy(asked)
     best = json.loads((tmp_path / "run" / "best.json").read_text())
     assert best == {"step": 1, "gold": 2.0, "checkpoint": "checkpoint-1"}
@@ -395,19 +394,13 @@ def documented() -> set[str]:
 
 def test_the_page_names_what_is_logged_and_nothing_else(done, base, tmp_path):
     in_words = set(re.findall(r"`([a-z0-9_/]+)`", "\n".join(re.findall(r"^\| (.*?) \|", section(), re.MULTILINE))))
-    losses = {
-        f"loss/{term_name(cls)}" for cls in map(_example, [*POLICY_OBJECTIVES.values(), *POLICY_REGULARIZERS.values()])
-    }
+    losses = {f"loss/{term_name(cls())}" for cls in (*POLICY_OBJECTIVES.values(), *POLICY_REGULARIZERS.values())}
     assert {one for one in in_words if one.startswith("loss/")} == losses
     terms = [cls() for cls in POLICY_REGULARIZERS.values()]
     train_policy(recipe(base, tmp_path, regularizers=terms, max_steps=1))
     seen = names_logged(tmp_path / "run") | names_logged(done)
     assert {one for one in seen if not re.match("train_|total_flos", one)} <= documented()
     assert {one for one in in_words if not one.startswith("loss/")} <= seen
-
-
-def _example(cls):
-    return cls()
 
 
 def test_the_bar_shows_how_a_policy_does():
@@ -419,10 +412,7 @@ def test_the_bar_shows_how_a_policy_does():
 
     bar = ProgressBar("policy")
     bar.bar = Bar()
-    for logs in (
-        {"reward": 1.5, "kl": 0.25, "entropy": 9.0},
-        {"watch/gold": 0.5, "watch/kl": 2.0, "watch/length": 7.0},
-    ):
+    for logs in ({"reward": 1.5, "kl": 0.25, "entropy": 9.0}, {"watch/gold": 0.5, "watch/kl": 2.0, "watch/ended": 7.0}):
         bar.on_log(None, TrainerState(), TrainerControl(), logs=logs)
     assert shown[0] == {"reward": "1.500", "kl": "0.250"}
     assert shown[1] == shown[0] | {"watch/gold": "0.500", "watch/kl": "2.000"}
@@ -447,7 +437,7 @@ WRONG = {
         {"reward_weights": "[1, 2]"},
         ["2 reward_weights for 1 rewards; give each reward one"],
     ),
-    "patience without gold": ({"watch.gold": "none"}, ["patience and law watch gold; name it as watch.gold"]),
+    "patience without gold": ({"watch.gold": "null"}, ["patience and law watch gold; name it as watch.gold"]),
     "patience of another kind": ({"patience": "2"}, ["write watch.patience"]),
     "a negative KL": ({"kl_coefficient": "-0.1"}, ["kl_coefficient must be at least 0, got -0.1"]),
     "an unknown method": ({"method": "rlo"}, ["unknown name 'rlo'; did you mean `rloo`?"]),

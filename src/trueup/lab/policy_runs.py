@@ -1,6 +1,7 @@
 """Optimising scale policies against proxies of gold, each run once: experiments share runs, and can be resumed.
 
-Gold is looked at on the pool's prompts, which neither proxies nor policies learn from, and decides nothing.
+Gold is looked at on the pool's prompts, which neither proxies nor the optimisation learn from, and decides nothing. The
+text of the initial policy may hold some of them.
 """
 
 import hashlib

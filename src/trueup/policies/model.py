@@ -91,9 +91,7 @@ class ModelPolicy:
         lead, tail = _around_reply(prompt, self.checkpoint)
         bodies = [reply.ids[:-1] if reply.finished else reply.ids for reply in replies]
         texts = [text.removeprefix(lead) for text in _decode(bodies, self.checkpoint.tokenizer)]
-        return [
-            text.removesuffix(tail) if reply.finished else text for text, reply in zip(texts, replies, strict=True)
-        ]
+        return [text.removesuffix(tail) if reply.finished else text for text, reply in zip(texts, replies, strict=True)]
 
 
 def _around_reply(prompt: Prompt, known: PolicyCheckpoint) -> tuple[str, str]:

@@ -84,9 +84,7 @@ class ServerSettings:
         if self.renewable and self.folder is None:
             raise RecipeError("a server is renewed from a folder; set rollouts.folder to one that it can read")
         if self.folder is not None and not self.renewable:
-            raise RecipeError(
-                "nothing makes the server read the folder; set renew, or write {folder} in model"
-            )
+            raise RecipeError("nothing makes the server read the folder; set renew, or write {folder} in model")
         if not self.renewable and not self.stale_rollouts:
             raise RecipeError(
                 "the server would never get the policy's new weights; set folder and renew (docs/rollouts.md), or say "

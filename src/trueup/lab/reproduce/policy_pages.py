@@ -133,7 +133,7 @@ def optimization_settings(scale: Scale, how: Optimization) -> dict[str, str]:
         f"{how.rhythm.samples} samples each a step, responses of at most {how.max_new_tokens} tokens; a run ends "
         f"beyond {how.kl_limit:g} nats",
         "looks": f"every {how.every} steps, {how.samples} responses to each of {scale.setup.prompts} prompts that "
-        "nothing is trained on, judged by gold and by the proxy",
+        "neither the proxies nor the optimisation learn from, judged by gold and by the proxy",
         "distance": "KL of whole responses to the start, nats, mean log-ratio of the policy's own samples; between "
         "looks by straight lines in its root, where the run first gets there",
         "comparisons": f"{scale.pairs[-1]:,} for each proxy, two samples of the start each; gold's choice, ties left "
