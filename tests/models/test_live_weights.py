@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, MixtralConfig
 
 from tiny_policies import tiny_policy
 from trueup.models.live_weights import checkpoint_weights
@@ -24,7 +25,9 @@ def test_the_names_and_values_of_a_saved_checkpoint(tmp_path, changes):
 
 
 def test_experts_are_taken_apart_as_in_their_checkpoint(tmp_path):
-    model = tiny_policy("mixtral")
+    sizes = {"hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 20}
+    config = MixtralConfig(**sizes, num_attention_heads=2, num_key_value_heads=1, num_local_experts=3)
+    model = PolicyModel(AutoModelForCausalLM.from_config(config))
     model.core.save_pretrained(tmp_path)
     saved = load_file(tmp_path / "model.safetensors")
     given = dict(checkpoint_weights(model))

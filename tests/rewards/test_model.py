@@ -130,6 +130,18 @@ def test_sharing_that_fails_on_the_rows_at_hand_falls_back(base, root, caplog, m
     assert len([record for record in caplog.records if record.name.startswith("trueup")]) == 1
 
 
+def test_sharing_is_compared_once_and_again_on_far_longer_rows(checkpoint, monkeypatch):
+    compared = []
+    monkeypatch.setattr("trueup.rewards.model.check_sharing", lambda model, rows: compared.append(rows[0].longest))
+    one = reward(checkpoint)
+    for times in (10, 10, 18, 30, 30):
+        one.score(["One. "], [["a " * times, "b"]])
+    assert len(compared) == 2
+    assert compared[1] > 2 * compared[0]
+    reward(checkpoint).score(["One. "], [["a"]])
+    assert len(compared) == 3
+
+
 def test_scoring_leaves_no_gradient_and_no_dropout(checkpoint):
     checkpoint.model.train()
     reward(checkpoint).score(["One. "], [["a"]])

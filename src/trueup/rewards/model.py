@@ -49,6 +49,8 @@ class ModelReward:
     progress: bool = False
     aggregate: Aggregate = field(default_factory=Mean)
     standardization: Standardization | None = None
+    _compared: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Longest rows on which each way of sharing was found to agree with the ordinary computation."""
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Scores:
         """Score K_i >= 1 responses to each prompt i.
@@ -75,7 +77,7 @@ class ModelReward:
         rows = self._tokenise(prompts, responses)
         model = self.checkpoint.model.eval()
         order = sorted(range(len(rows)), key=lambda i: (rows[i].longest, i))
-        check_sharing(model, [rows[i] for i in order[len(order) // 2 :][:2]])
+        self._check_sharing([rows[i] for i in order[len(order) // 2 :][:2]])
         starts = np.concatenate([[0], np.cumsum([len(group) for group in responses], dtype=int)])
         members = np.full((model.members, starts[-1]), np.nan)
         hidden: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
@@ -90,6 +92,16 @@ class ModelReward:
                 hidden.append((where, branches.hidden.float().cpu().numpy(), norm))
         self._stop_if_not_finite(members.sum(axis=0), prompts, starts)
         return self._scores(members, responses, hidden)
+
+    def _check_sharing(self, rows: Sequence[BranchRow]) -> None:
+        """Compare with the ordinary computation once, and again on rows more than twice as long.
+
+        That costs more than scoring a few rows does, and it is code that is in doubt, not the rows.
+        """
+        model, longest = self.checkpoint.model, max((row.longest for row in rows), default=0)
+        if longest > 2 * self._compared.get(model.sharing, 0):
+            check_sharing(model, rows)
+            self._compared[model.sharing] = longest
 
     def _tokenise(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> list[BranchRow]:
         as_rows = [

@@ -16,12 +16,11 @@ from trueup.lab.reproduce.correlated_proxies_language import (
     arms,
     at_best,
     correlation,
-    fall_of,
-    highest,
     language_part,
     part_of,
     theorem_coefficient,
 )
+from trueup.lab.reproduce.fronts import fall_of, highest
 from trueup.lab.reproduce.policy_arms import final_of
 from trueup.lab.reproduce.policy_plans import FREE, plain
 from trueup.objectives.policy.rloo import RLOO
@@ -118,7 +117,7 @@ def test_arms_differ_in_a_term_of_the_loss_alone(tiny_scale):
 
 
 def test_a_part_at_a_scale_of_seconds(tiny_scale, little_drawing):
-    found = language_part(tiny_scale)
+    found = language_part(replace(tiny_scale, seeds=(0,)))
     assert len(found.claims) >= 7
     assert found.figures[FIGURE].lstrip().startswith(("<?xml", "<svg"))
     assert "language world" in found.settings

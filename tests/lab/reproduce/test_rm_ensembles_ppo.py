@@ -9,6 +9,7 @@ from trueup.lab.gold_proxy import set_up
 from trueup.lab.policy_runs import PolicyRun, reward_of, run_policy
 from trueup.lab.reproduce import rm_ensembles
 from trueup.lab.reproduce.disagreement import Moments, Spread, spread_along
+from trueup.lab.reproduce.fronts import fall_of
 from trueup.lab.reproduce.policy_arms import PolicyWorld
 from trueup.lab.reproduce.policy_plans import plain
 from trueup.lab.reproduce.rm_ensembles import SINGLE
@@ -21,7 +22,6 @@ from trueup.lab.reproduce.rm_ensembles_ppo import (
     arms,
     end_gain,
     evidence_of,
-    fall_of,
     penalized,
     spreads,
     win_rate,
@@ -72,12 +72,17 @@ def test_the_opposite_contradicts(tiny_scale):
 
 
 def test_nothing_is_no_effect_but_no_fall_is_one(tiny_scale):
-    """Where nothing is optimised at all, nothing is over-optimised either."""
     found = page(tiny_scale, single=HOLDS, ensembles=HOLDS, held_single=HOLDS, held=HOLDS, growth=(1.0, 1.0))
     kept = [claim.statement for claim in found.claims if claim.verdict == "reproduced"]
     assert len(kept) == 3
     assert sum("nothing is over-optimised" in statement for statement in kept) == 2
     assert sum("more and more" in statement for statement in kept) == 1
+
+
+def test_where_nothing_is_gained_nothing_can_be_kept(tiny_scale):
+    flat = [0] * len(KL)
+    found = page(tiny_scale, single=flat, ensembles=flat, held_single=flat, held=flat, growth=(1.0, 1.0))
+    assert not any("over-optimised" in one.statement for one in found.claims if one.verdict != "not at this scale")
 
 
 def test_the_end_is_the_last_step_that_all_reach():

@@ -15,7 +15,16 @@ import numpy as np
 from jaxtyping import Float
 
 from trueup.lab.policy_runs import PolicyRun
-from trueup.lab.reproduce.fronts import at_step, best_within, common_step, directed_claim, drift, kl_table, paired
+from trueup.lab.reproduce.fronts import (
+    at_step,
+    common_step,
+    directed_claim,
+    drift,
+    fall_of,
+    highest,
+    kl_table,
+    paired,
+)
 from trueup.lab.reproduce.gathering import over_worlds
 from trueup.lab.reproduce.policy_arms import PolicyWorld, final_of, over_known, paired_at, run_policies, shared_kls
 from trueup.lab.reproduce.policy_pages import gold_and_proxy_figure, named_kls, optimization_settings
@@ -117,16 +126,6 @@ def difference_at_best(worlds: Sequence[PolicyWorld], *, read: Read, chosen_by: 
     """Root of chi-squared minus KL, each with its best coefficient."""
     one, other = (at_best(worlds, names, read=read, chosen_by=chosen_by) for names in (CHI, KL))
     return over_known((one - other).tolist())
-
-
-def highest(world: PolicyWorld, arm: str) -> float:
-    """Gold's gain at its best look, which half of the prompts choose for the other half."""
-    return best_within(world, arm, np.inf, what="gold")
-
-
-def fall_of(world: PolicyWorld, arm: str) -> float:
-    """Gold lost from that look to the last."""
-    return highest(world, arm) - final_of(world, arm)
 
 
 def correlation(world: PolicyWorld) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from trueup.lab.optimizing import Looks
-from trueup.lab.reproduce.policy_arms import KL_GRID, PolicyWorld, gold_gain, over_known
+from trueup.lab.reproduce.policy_arms import KL_GRID, PolicyWorld, final_of, gold_gain, over_known
 from trueup.lab.reproduce.policy_pages import proxy_spread
 from trueup.measure.scored import Estimate
 from trueup.report.evidence import Claim, judge
@@ -50,6 +50,16 @@ def best_within(world: PolicyWorld, arm: str, kl: float, *, what: str) -> float:
         best = int(np.where(allowed, chooses, -np.inf).argmax())
         found.append(measured[best] - measured[0])
     return float(np.mean(found)) / unit_of(world, arm, what)
+
+
+def highest(world: PolicyWorld, arm: str) -> float:
+    """Gold's gain at an arm's best look, which half of the prompts choose for the other half."""
+    return best_within(world, arm, np.inf, what="gold")
+
+
+def fall_of(world: PolicyWorld, arm: str) -> float:
+    """Gold lost from that look to the last."""
+    return highest(world, arm) - final_of(world, arm)
 
 
 def paired(

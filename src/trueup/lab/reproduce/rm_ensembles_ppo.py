@@ -16,10 +16,11 @@ from trueup.lab.policy_runs import PolicyRun, reward_of
 from trueup.lab.reproduce.disagreement import Moments, Spread, spread_along
 from trueup.lab.reproduce.fronts import (
     at_step,
-    best_within,
     common_step,
     directed_claim,
     drift,
+    fall_of,
+    highest,
     kl_table,
     paired,
 )
@@ -40,7 +41,7 @@ from trueup.lab.reproduce.scale import Scale
 from trueup.measure.scored import Estimate
 from trueup.objectives.policy.ppo import PPO
 from trueup.objectives.policy.value_loss import ValueLoss
-from trueup.report.evidence import Claim, Evidence
+from trueup.report.evidence import Claim, Evidence, Verdict, judge
 from trueup.report.tables import markdown_table, with_interval
 from trueup.report.text import Cell
 from trueup.rewards.aggregates import Aggregate, Mean, UncertaintyWeighted, WorstCase
@@ -154,8 +155,12 @@ def _settings(scale: Scale) -> dict[str, str]:
     }
 
 
-def _claim(statement: str, ran: str, effect: Estimate, *, claimed: Literal[1, -1] = 1) -> Claim:
-    return directed_claim(statement, effect, source=f"{PAPER}, section 5 and figure 4", ran=ran, claimed=claimed)
+def _claim(statement: str, effect: Estimate, *, where: str, ran: str, claimed: Literal[1, -1] = 1) -> Claim:
+    return directed_claim(statement, effect, source=f"{PAPER}, {where}", ran=ran, claimed=claimed)
+
+
+def _words(kind: str) -> str:
+    return f"the {kind} mean of an ensemble" if kind == UWO else f"the {kind} of an ensemble"
 
 
 def end_gain(world: PolicyWorld, arm: str, *, among: Sequence[str]) -> float:
@@ -175,76 +180,82 @@ def _gold_at(looks: Looks, step: int) -> Float[Array, "prompts samples"]:
 
 
 def _gold_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
-    claims = []
+    claims, where = [], "PPO with noisy labels"
     for kind in AGGREGATES:
         kls = shared_kls(worlds, (kind, SINGLE))
         wins = over_known([win_rate(world, kind, SINGLE, among=KINDS) for world in worlds])
         claims += [
             _claim(
-                f"Against the {kind} of an ensemble the policy has more gold than against one model, at equal KL.",
-                f"no penalty, {named_kls(kls)}",
+                f"Against {_words(kind)} the policy has more gold than against one model, at equal KL.",
                 paired_at(worlds, kind, SINGLE, kls=kls),
+                where=f"{where}; there after training",
+                ran=f"no penalty, {named_kls(kls)}",
             ),
             _claim(
-                f"Against the {kind} of an ensemble the policy has more gold at the end.",
-                "no penalty, last step at which all are looked at; wins on "
-                f"{with_interval(wins, 'percent', digits=0)} of responses",
+                f"Against {_words(kind)} the policy has more gold than against one model, at the end.",
                 paired(worlds, kind, SINGLE, read=partial(end_gain, among=KINDS)),
+                where=f"{where}, win rates",
+                ran="no penalty, last step at which all are looked at; wins on "
+                f"{with_interval(wins, 'percent', digits=0)} of responses",
             ),
         ]
     return claims
 
 
-def fall_of(world: PolicyWorld, arm: str) -> float:
-    """Gold lost between the best look and the last; half of the prompts choose the look for the other half."""
-    return best_within(world, arm, np.inf, what="gold") - final_of(world, arm)
+def judge_kept(gain: Estimate, fall: Estimate) -> Verdict:
+    """What is said of a claim that nothing is lost again; where nothing was gained, it cannot be told."""
+    return judge_equal(fall, margin=MARGIN) if judge(gain, claimed=1) == "reproduced" else "not at this scale"
 
 
 def _penalty_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
     ran, among = f"KL {PENALTY:g} per nat", [penalized(kind) for kind in KINDS]
-    claims = []
+    claims, where = [], "PPO with a small KL penalty"
     for kind in ("worst case", UWO):
         fall = over_known([fall_of(world, penalized(kind)) for world in worlds])
+        gain = over_known([highest(world, penalized(kind)) for world in worlds])
         claims += [
             Claim(
-                f"With a small KL penalty nothing is over-optimised against the {kind} of an ensemble.",
-                f"{PAPER}, section 5 and figure 5",
-                f"{ran}, gold lost from the best look to the last; none up to {MARGIN:g}",
+                f"With a small KL penalty nothing is over-optimised against {_words(kind)}.",
+                f"{PAPER}, {where}",
+                f"{ran}, gold lost from the best look, at {with_interval(gain)}, to the last; none up to {MARGIN:g}",
                 f"{with_interval(fall)}, {fall.n} worlds",
-                judge_equal(fall, margin=MARGIN),
+                judge_kept(gain, fall),
             ),
             _claim(
-                f"With a small KL penalty the {kind} of an ensemble ends with more gold than one model.",
-                f"{ran}, last step at which all are looked at",
+                f"With a small KL penalty {_words(kind)} ends with more gold than one model.",
                 paired(worlds, penalized(kind), penalized(SINGLE), read=partial(end_gain, among=among)),
+                where=where,
+                ran=f"{ran}, last step at which all are looked at",
             ),
         ]
     fall = over_known([fall_of(world, penalized(SINGLE)) for world in worlds])
-    claims.append(
-        _claim("The same penalty is too small for a single model.", f"{ran}, gold lost from the best look on", fall)
-    )
+    lost = f"{ran}, gold lost from the best look to the last"
+    claims.append(_claim("The same penalty is too small for a single model.", fall, where=where, ran=lost))
     return claims
 
 
 def _spread_claims(worlds: Sequence[PolicyWorld], found: Sequence[Mapping[str, Spread]]) -> list[Claim]:
-    kl = max(shared_kls(worlds, KINDS), default=0.0)
-    what = "variance between members over that at the start, no penalty"
+    kls, where = shared_kls(worlds, KINDS)[-1:], "variance between members during PPO"
+    what, end = "variance between members over that at the start, no penalty", "last step at which all are looked at"
     return [
         _claim(
             "Members disagree more and more about a policy that optimises their mean.",
-            f"{what}, minus 1, last step at which all are looked at",
             over_known([one[MEAN].at_end - 1 for one in found]),
+            where=where,
+            ran=f"{what}, minus 1, {end}",
         ),
         _claim(
             "They disagree less where their variance is held against it.",
-            f"{what}, uncertainty-weighted minus mean, same step",
             over_known([one[UWO].at_end - one[MEAN].at_end for one in found]),
+            where=where,
+            ran=f"{what}, uncertainty-weighted minus mean, {end}",
             claimed=-1,
         ),
         _claim(
             "They disagree less at equal KL, too.",
-            f"{what}, uncertainty-weighted minus mean, KL {kl:g}",
             over_known([one[UWO].at_kl - one[MEAN].at_kl for one in found]),
+            where=f"{where}; there at equal steps",
+            ran=f"{what}, uncertainty-weighted minus mean, {named_kls(kls)}",
             claimed=-1,
         ),
     ]
@@ -255,7 +266,7 @@ def _sections(worlds: Sequence[PolicyWorld], found: Sequence[Mapping[str, Spread
     ends: list[tuple[Cell, ...]] = []
     for arm in every:
         last = [float(drift(world.looks[arm])[-1]) for world in worlds]
-        held = [best_within(world, arm, np.inf, what="gold") for world in worlds]
+        held = [highest(world, arm) for world in worlds]
         final = [final_of(world, arm) for world in worlds]
         falls = [fall_of(world, arm) for world in worlds]
         ends.append((arm, *map(over_known, (held, final, falls, last))))

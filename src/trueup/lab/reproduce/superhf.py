@@ -171,13 +171,13 @@ def _collapse_claims(alike: Sequence[Alike]) -> list[Claim]:
 
 def _method_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
     claims = []
-    for one, other in ((PLAIN, FREE), (RELEASED, HELD)):
+    for one, other, words in ((PLAIN, FREE, "without a penalty"), (RELEASED, HELD, "with a KL penalty")):
         kls = shared_kls(worlds, (one, other))
         for statement, read in (("gold", gold_gain), ("of the optimised reward", proxy_gain)):
             effect = paired_at(worlds, one, other, kls=kls, read=read)
             claims.append(
                 _claim(
-                    f"{one} gives more {statement} than RLOO ({other}) at equal KL.",
+                    f"{one} gives more {statement} than RLOO {words} at equal KL.",
                     effect,
                     where="test rewards; there after training",
                     ran=named_kls(kls),

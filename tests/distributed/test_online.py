@@ -1,0 +1,69 @@
+"""A policy learns the same from its own samples in one process and in two, over gloo."""
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny_training import largest_difference
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import online_worker
+from test_two_processes import free_port, start, untimed
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    online_worker.run(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    folder, port = tmp_path_factory.mktemp("together"), free_port()
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(start("online_worker.py", folder, rank, port)) for rank in (0, 1)]
+        for process in processes:
+            stack.callback(process.kill)
+        for process in processes:
+            output, _ = process.communicate(timeout=180)
+            assert process.returncode == 0, output[-3000:]
+    return folder
+
+
+@pytest.mark.parametrize("name", online_worker.SCENARIOS)
+def test_same_weights(alone, together, name):
+    expected = torch.load(alone / f"{name}-0.pt")
+    for rank in (0, 1):
+        assert largest_difference(torch.load(together / f"{name}-{rank}.pt"), expected) < 1e-6
+    start_of_all = online_worker.build(alone / "start", online_worker.LENGTH, **online_worker.SCENARIOS[name]).model
+    assert largest_difference(start_of_all.state_dict(), expected) > 1e-3
+
+
+@pytest.mark.parametrize("name", online_worker.SCENARIOS)
+def test_same_logs(alone, together, name):
+    expected = json.loads((alone / f"{name}-0.json").read_text())
+    for rank in (0, 1):
+        found = json.loads((together / f"{name}-{rank}.json").read_text())
+        for line, wanted in zip(found, expected, strict=True):
+            assert without_seconds(line) == pytest.approx(without_seconds(wanted), abs=1e-5), line
+
+
+def without_seconds(line):
+    return {name: value for name, value in untimed(line).items() if not name.startswith("seconds/")}
+
+
+def test_a_reward_that_fails_on_one_device_ends_the_run_on_both_with_everything_saved(together):
+    said = [json.loads((together / f"failed-{rank}.json").read_text()) for rank in (0, 1)]
+    assert said[0][0] == "TrueupError"
+    assert said[0][1].startswith("another process stopped: ")
+    assert said[1][0] == "EndpointError"
+    assert said[1][1] in said[0][1]
+    state = json.loads((together / "failed" / "checkpoint-1" / "trainer_state.json").read_text())
+    assert state["global_step"] == 1
