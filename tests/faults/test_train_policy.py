@@ -74,6 +74,7 @@ KILLED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KILLED)
 def test_killed_and_resumed(workshop: Workshop, tmp_path: Path, name: str) -> None:
     step, settings = KILLED[name]

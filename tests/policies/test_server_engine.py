@@ -6,6 +6,7 @@ import httpx2
 import numpy as np
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from endpoints.doubles import Script
 from tiny_models import make_tokenizer
@@ -66,10 +67,10 @@ def saying(*texts, reason="stop"):
 
 def test_a_policy_of_plain_text_is_asked_for_text():
     script = saying("one", "two more")
-    asked, drawn = make(script).draw(["A prompt", "B"], 2, seed=0)
+    asked, drawn = make(script, extra={"top_k": -1}).draw(["A prompt", "B"], 2, seed=0)
     assert {url for url in script.urls} == {"http://host/v1/completions"}
     assert sorted(payload["prompt"] for payload in script.asked) == ["A prompt", "B"]
-    assert all((p["max_tokens"], p["temperature"], p["n"]) == (9, 0.7, 2) for p in script.asked)
+    assert all((p["max_tokens"], p["temperature"], p["n"], p["top_k"]) == (9, 0.7, 2, -1) for p in script.asked)
     assert [TOKENIZER.decode(ids) for ids in asked] == ["A prompt", "B"]
     assert isinstance(make(script), RolloutEngine)
     for replies in drawn:
@@ -141,6 +142,9 @@ def test_weights_are_written_before_the_server_is_told(tmp_path):
     assert seen[1] == pytest.approx(2 * seen[0])
     assert script.asked[1] == {"method": "reload", "args": [str(tmp_path / "served-2")]}
     assert [path.name for path in tmp_path.iterdir()] == ["served-2"]
+    defaults = GenerationConfig.from_pretrained(tmp_path / "served-2")  # else `transformers serve` draws greedily
+    assert (defaults.do_sample, defaults.temperature, defaults.top_p, defaults.top_k) == (True, 1.0, 1.0, 0)
+    assert defaults.eos_token_id == model.core.generation_config.eos_token_id
     again = load_policy_checkpoint(tmp_path / "served-2").model
     assert all(torch.equal(value, dict(again.state_dict())[name]) for name, value in model.state_dict().items())
 

@@ -16,7 +16,7 @@ from tiny_models import make_tokenizer, save_base
 from trueup.anchors import ElasticReset, ExponentialAverage, Soup
 from trueup.cli import main
 from trueup.measure.stopping import AlarmFired, GoldPeaked, KLBudget, LawPeakPassed
-from trueup.objectives import GRPO, POLICY_OBJECTIVES, POLICY_REGULARIZERS, PPO, SuperHF
+from trueup.objectives import GRPO, POLICY_OBJECTIVES, POLICY_REGULARIZERS, PPO, SuperHF, Tsallis
 from trueup.objectives.policy.regularizers.entropy_bonus import EntropyBonus
 from trueup.objectives.policy.regularizers.forward_kl_k3 import ForwardKLk3
 from trueup.objectives.policy.regularizers.forward_kl_prior_sum import ForwardKLPriorSum
@@ -152,7 +152,7 @@ MINIMAL = ["--model", "m", "--output", "o", "--data.train", "d", "--reward", "r"
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("[{name: entropy, coefficient: 0.01}, value_loss]", [EntropyBonus(coefficient=0.01), ValueLoss()]),
+        ("[{name: entropy, coefficient: 0.01}, tsallis]", [EntropyBonus(coefficient=0.01), Tsallis()]),
         ("entropy", [EntropyBonus()]),
         ("{name: entropy, coefficient: 0.5}", [EntropyBonus(coefficient=0.5)]),
         ("none", []),
@@ -172,8 +172,8 @@ def test_terms_are_a_list_of_choices(words, expected, tmp_path, capsys):
 
 
 def test_terms_may_be_named_one_by_one():
-    found = load(TrainPolicy, overrides=[*MINIMAL, "--regularizers", "entropy", "--regularizers", "value_loss"])
-    assert found.regularizers == [EntropyBonus(), ValueLoss()]
+    found = load(TrainPolicy, overrides=[*MINIMAL, "--regularizers", "entropy", "--regularizers", "tsallis"])
+    assert found.regularizers == [EntropyBonus(), Tsallis()]
 
 
 @pytest.mark.parametrize("name", POLICY_OBJECTIVES)
@@ -397,7 +397,7 @@ def test_the_page_names_what_is_logged_and_nothing_else(done, base, tmp_path):
     losses = {f"loss/{term_name(cls())}" for cls in (*POLICY_OBJECTIVES.values(), *POLICY_REGULARIZERS.values())}
     assert {one for one in in_words if one.startswith("loss/")} == losses
     terms = [cls() for cls in POLICY_REGULARIZERS.values()]
-    train_policy(recipe(base, tmp_path, regularizers=terms, max_steps=1))
+    train_policy(recipe(base, tmp_path, method=PPO(), regularizers=terms, max_steps=1))
     seen = names_logged(tmp_path / "run") | names_logged(done)
     assert {one for one in seen if not re.match("train_|total_flos", one)} <= documented()
     assert {one for one in in_words if not one.startswith("loss/")} <= seen
@@ -447,6 +447,7 @@ WRONG = {
         ["entropy has no setting 'weight'; known: coefficient"],
     ),
     "an anchor that holds nothing": ({"anchor": "ema", "kl_coefficient": "0"}, ["kl_coefficient is 0"]),
+    "values without returns": ({"regularizers": "value_loss"}, ["write --method ppo, or leave it out"]),
     "evaluations": ({"eval_steps": "3"}, ["eval_steps and group_by_length do nothing here"]),
     "a value head that stands still": ({"value_learning_rate": "0"}, ["value_learning_rate must be positive, got 0"]),
     "watched and trained on": ({"watch.prompts": "TRAIN"}, ["train.jsonl:1: 12 of 12 watched prompts are trained on"]),

@@ -16,6 +16,7 @@ import httpx2
 import numpy as np
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import GenerationConfig
 
 from trueup.data.replies import encode_prompts, encode_replies, render_prompt
 from trueup.data.rows import Origin, Prompt, Response, Row
@@ -65,6 +66,7 @@ class ServerSettings:
         attempts: How often a request is tried before the run stops.
         concurrent: Requests under way at a time.
         per_request: Replies asked for at a time.
+        extra: Other fields of each request for replies.
     """
 
     url: str
@@ -77,6 +79,7 @@ class ServerSettings:
     attempts: int = 6
     concurrent: int = 32
     per_request: int = 16
+    extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.stale_rollouts < 0:
@@ -109,6 +112,7 @@ class ServerSettings:
             concurrent=self.concurrent,
             per_request=self.per_request,
             cache=False,
+            extra=self.extra,
         )
 
 
@@ -218,7 +222,7 @@ class ServerEngine:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
             config.save_pretrained(aside)
-            core.generation_config.save_pretrained(aside)
+            _whole_distribution(core.generation_config).save_pretrained(aside)
             self.checkpoint.tokenizer.save_pretrained(aside)
             tensors = {name: value.contiguous() for name, value in weights.items()}
             save_file(tensors, aside / "model.safetensors", metadata={"format": "pt"})
@@ -267,6 +271,14 @@ class ServerEngine:
         while kept and text in tokenizer.decode(kept[:-1], skip_special_tokens=True):
             kept = kept[:-1]
         return kept
+
+
+def _whole_distribution(known: GenerationConfig) -> GenerationConfig:
+    """Defaults under which a server draws from all tokens: `transformers serve` would be greedy or keep 50 of them."""
+    plain = GenerationConfig(do_sample=True, temperature=1.0, top_p=1.0, top_k=0)
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        setattr(plain, name, getattr(known, name))
+    return plain
 
 
 def _filled(value: Any, folder: Path | None) -> Any:

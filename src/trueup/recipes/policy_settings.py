@@ -12,7 +12,9 @@ from trueup.errors import RecipeError
 from trueup.measure.stopping import AlarmFired, GoldPeaked, KLBudget, LawPeakPassed, StopRule
 from trueup.models.generation import Sampling
 from trueup.objectives import POLICY_OBJECTIVES, POLICY_REGULARIZERS
+from trueup.objectives.policy.ppo import PPO
 from trueup.objectives.policy.rloo import RLOO
+from trueup.objectives.policy.value_loss import ValueLoss
 from trueup.recipes.config import Choice, Recipe, check_range, choice
 from trueup.recipes.places import named_places
 from trueup.recipes.policy_rollouts import ROLLOUT_ENGINES
@@ -117,7 +119,7 @@ class TrainPolicy(TrainingRun):
         reward_weights: Weight of each of several rewards, in their order; 1 each by default.
         method: How the policy learns from rewards.
         regularizers: Terms that are added to the loss: one by name, or a list such as
-            `[{name: entropy, coefficient: 0.01}, value_loss]`.
+            `[{name: entropy, coefficient: 0.01}, tsallis]`.
         kl_coefficient: Weight, within the reward, of the KL to the reference, per nat; 0 for none.
         reference: What the policy is held against: a directory or hub id; the model it starts from by default.
         anchor: How the reference moves, or how the policy is taken back, such as `ema` or `elastic_reset`.
@@ -181,6 +183,8 @@ class TrainPolicy(TrainingRun):
                 "the anchor moves what the policy is held against, but nothing holds it: kl_coefficient is 0, and no "
                 "term of the loss compares with a reference"
             )
+        if any(isinstance(term, ValueLoss) for term in self.regularizers) and not isinstance(self.method, PPO):
+            raise RecipeError("value_loss learns the returns that ppo prepares; write --method ppo, or leave it out")
         if self.eval_steps is not None or self.group_by_length:
             raise RecipeError("eval_steps and group_by_length do nothing here; leave them out (see watch.every)")
 
