@@ -255,7 +255,7 @@ def _liti_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
             worlds, "The way from the start to the end of a run lies above the run", where, one=ALONE, other=MOVING
         ),
         *_at_equal_kl(worlds, "The way to the merge of two runs lies above a run", where, one=SLERP, other=MOVING),
-        *_at_equal_kl(worlds, "Two runs give a better front than one", "experiments, more runs", one=SLERP, other=ALONE),
+        *_at_equal_kl(worlds, "Two runs give a better front than one", "experiments, M", one=SLERP, other=ALONE),
     ]
 
 
