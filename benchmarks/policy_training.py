@@ -85,7 +85,8 @@ def summary(runs: Runs, *, samples: int, clock: int) -> dict[str, Any]:
 
 
 def _ratios(ours: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    names = [name for name in ours[0] if all(one[name] > 0 for one in ours)]
+    # What is recorded while drawing need not be computed: a ratio to nothing says nothing.
+    names = [name for name in ours[0] if all(one[name] > 1e-3 for one in ours)]
     return {name: harness.median([b[name] / a[name] for a, b in zip(ours, theirs, strict=True)]) for name in names}
 
 
