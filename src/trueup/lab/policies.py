@@ -124,7 +124,7 @@ def build_policy(plan: PolicyPlan, *, folder: Path | None = None, callbacks: Seq
     """
     home = folder or cache_folder() / "lab" / "policies"
     target = home / plan.key
-    if (target / "quality.json").is_file():
+    if all((target / name).is_file() for name in ("quality.json", "model.safetensors", "tokenizer.json")):
         logger.info("a policy of this recipe was built before: %s", target)
         return target
     home.mkdir(parents=True, exist_ok=True)
