@@ -14,6 +14,7 @@ from trueup.lab.world import World
 from trueup.models.generation import Sampling
 from trueup.models.policy_checkpoints import load_policy_checkpoint
 from trueup.policies.model import ModelPolicy
+from trueup.train.policy_sampling import PolicySampler
 from trueup.train.references import ModelReference
 
 _TOKEN_BUDGET = 8_192
@@ -37,16 +38,16 @@ def look_at_each(setup: Setup, run: PolicyRun, policies: Sequence[Path], *, fold
     for step, place in enumerate(policies):
         checkpoint = load_policy_checkpoint(place, dtype=torch.float32)
         policy = ModelPolicy(checkpoint=checkpoint, name="policy", sampling=sampling)
+        sampler = PolicySampler(policy=policy, start=origin)
         if looker is None:
             looker = Looker(
-                policy=policy,
-                start=origin,
+                sampler=sampler,
                 prompts=setup.pool.prompts,
                 proxy=reward_of(setup, run, folder=folder),
                 gold=gold_of(World(setup.plan.policy.world)),
                 samples=run.how.samples,
             )
-        looker.policy = policy
+        looker.sampler = sampler
         looker.look(step)
     if looker is None:
         raise ValueError("there is no policy to look at")

@@ -20,9 +20,9 @@ from trueup.rewards.base import Reward
 from trueup.rewards.shaping import Shaping
 from trueup.train.anchor_callback import AnchorCallback
 from trueup.train.online_trainer import OnlineTrainer
+from trueup.train.policy_sampling import PolicySampler
 from trueup.train.prompt_order import Rhythm
-from trueup.train.references import ModelReference, logprobs
-from trueup.train.rollouts import rollout_row
+from trueup.train.references import ModelReference
 from trueup.types import OnlineObjective
 
 Array = np.ndarray
@@ -114,16 +114,14 @@ class Looker:
     """Draws responses to watched prompts, the same random numbers at every look, and has them judged.
 
     Args:
-        policy: What is looked at.
-        start: The policy at the start.
+        sampler: What draws, and says how far the policy is from its start.
         prompts: What it is asked.
         proxy: What is optimised.
         gold: What judges.
         samples: Responses to each prompt.
     """
 
-    policy: ModelPolicy
-    start: ModelReference
+    sampler: PolicySampler
     prompts: Sequence[Prompt]
     proxy: Reward
     gold: Reward
@@ -132,30 +130,23 @@ class Looker:
 
     def look(self, step: int) -> float:
         """Look once; returns the KL to the start, in nats."""
-        ids, drawn = self.policy.draw(self.prompts, self.samples, seed=_LOOK_SEED)
-        texts = [self.policy.texts(prompt, replies) for prompt, replies in zip(self.prompts, drawn, strict=True)]
-        rows = [rollout_row(*one, index=i) for i, one in enumerate(zip(ids, drawn, strict=True))]
-        model, shape = self.policy.checkpoint.model, (len(self.prompts), self.samples)
-        now = logprobs(model, rows, token_budget=_TOKEN_BUDGET)
-        then = self.start.logprobs(rows)
-        kl = [
-            [float(part.sum()) for part in torch.split(a - b, list(row.branch_lengths))]
-            for a, b, row in zip(now, then, rows, strict=True)
-        ]
+        drawn = self.sampler.sample(self.prompts, self.samples, seed=_LOOK_SEED)
+        texts = [[one.text for one in group] for group in drawn]
+        shape = (len(self.prompts), self.samples)
+        kl = np.array([[one.log_ratio for one in group] for group in drawn], float)
         self._seen.append(
             (
                 step,
                 {
                     "gold": self.gold.score(self.prompts, texts).reward.reshape(shape),
                     "proxy": self.proxy.score(self.prompts, texts).reward.reshape(shape),
-                    "kl": np.asarray(kl),
-                    "tokens": np.asarray([row.branch_lengths for row in rows]),
-                    "finished": np.asarray([[reply.finished for reply in replies] for replies in drawn]),
+                    "kl": kl,
+                    "tokens": np.asarray([[one.tokens for one in group] for group in drawn]),
+                    "finished": np.asarray([[one.finished for one in group] for group in drawn]),
                     "texts": tuple(tuple(group) for group in texts),
                 },
             )
         )
-
         return float(np.mean(kl))
 
     def looks(self) -> Looks:
@@ -210,8 +201,7 @@ def optimize(
     sampling = Sampling(max_new_tokens=how.max_new_tokens)
     policy = ModelPolicy(checkpoint=start, name="policy", sampling=sampling)
     looker = Looker(
-        policy=policy,
-        start=ModelReference(origin.model, token_budget=_TOKEN_BUDGET),
+        sampler=PolicySampler(policy=policy, start=ModelReference(origin.model, token_budget=_TOKEN_BUDGET)),
         prompts=watched,
         proxy=reward,
         gold=gold,

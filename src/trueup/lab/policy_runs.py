@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from trueup.files import PARTIAL, cache_folder, move_into_place
+from trueup.functional.params import average
 from trueup.lab.gold_proxy import Setup, gold_of, plan_record, train_proxy
 from trueup.lab.look_files import read_looks, write_looks
 from trueup.lab.optimizing import Looks, Optimization, optimize
@@ -133,9 +134,8 @@ def _reference(run: PolicyRun, setup: Setup, home: Path) -> PolicyCheckpoint:
     if not run.reference:
         return _policy(run.start, setup, home)
     held, *others = (_policy(plan, setup, home) for plan in run.reference)
-    share = 1.0 / len(run.reference)
     states = [one.model.state_dict() for one in (held, *others)]
-    held.model.load_state_dict({name: sum(share * state[name] for state in states) for name in states[0]})
+    held.model.load_state_dict({name: average([state[name] for state in states]) for name in states[0]})
     return held
 
 

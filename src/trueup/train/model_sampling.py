@@ -29,6 +29,13 @@ class StartedSample(Sample):
 
     start_logprob: float | None = None
 
+    @property
+    def log_ratio(self) -> float | None:
+        """How much more probable the policy finds it than the initial one, in nats; None where that is unknown."""
+        if self.logprob is None or self.start_logprob is None:
+            return None
+        return self.logprob - self.start_logprob
+
 
 def frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
     """The initial policy, to be made before training; it shares no storage with the model.

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
+from trueup.functional.segments import branch_sum
 from trueup.train.collecting import Collected
 from trueup.train.step import Tally
 
@@ -37,7 +38,7 @@ def sequence_kl(found: Collected) -> torch.Tensor:
     assert batch.reference is not None
     assert batch.behaviour is not None
     ratio = (batch.behaviour - batch.reference).double()
-    return ratio.new_zeros(len(found.scores)).index_add(0, batch.branch, ratio)
+    return branch_sum(ratio, batch.branch, len(found.scores))
 
 
 def warnings_of(found: Collected, *, samples: int, max_new_tokens: int) -> Iterator[str]:

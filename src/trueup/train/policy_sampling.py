@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 
 from trueup.data.rows import Prompt
-from trueup.policies.base import Sample
 from trueup.policies.model import ModelPolicy
 from trueup.train.model_sampling import StartedSample
 from trueup.train.references import Reference
@@ -25,7 +24,7 @@ class PolicySampler:
     policy: ModelPolicy
     start: Reference
 
-    def sample(self, prompts: Sequence[Prompt], count: int, *, seed: int) -> list[list[Sample]]:
+    def sample(self, prompts: Sequence[Prompt], count: int, *, seed: int) -> list[list[StartedSample]]:
         """Draw `count` responses to each prompt; both log-probabilities are at temperature 1, over all tokens."""
         model = self.policy.checkpoint.model
         training = model.training
@@ -36,7 +35,7 @@ class PolicySampler:
             start = self.start.logprobs(rows)
         finally:
             model.train(training)
-        samples: list[list[Sample]] = []
+        samples = []
         for prompt, row, replies, values in zip(prompts, rows, drawn, start, strict=True):
             sums = [float(part.double().sum()) for part in torch.split(values, list(row.branch_lengths))]
             samples.append(

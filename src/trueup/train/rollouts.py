@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trueup.data.branches import BranchRow
-from trueup.data.rows import Prompt
 from trueup.errors import CheckpointError
+from trueup.functional.segments import last_token
 from trueup.models.generation import Reply
 from trueup.types import PolicyBatch
 
@@ -121,8 +121,9 @@ def token_rewards(batch: PolicyBatch, *, kl_coefficient: float) -> Tensor:
     earned = torch.zeros_like(batch.behaviour)
     if kl_coefficient and batch.reference is not None:
         earned -= kl_coefficient * (batch.behaviour - batch.reference)
-    last = torch.bincount(batch.branch, minlength=len(batch.reward)).cumsum(0) - 1
-    return earned.index_add(0, last, batch.reward.to(earned.dtype))
+    final = last_token(batch.branch)
+    earned[final] += batch.reward.to(earned.dtype)[batch.branch[final]]
+    return earned
 
 
 def save_rows(rows: Sequence[RolloutRow], path: Path) -> None:
@@ -169,16 +170,3 @@ def load_rows(path: Path) -> list[RolloutRow]:
 
 def _under(flat: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
     return {name.removeprefix(start): value for name, value in flat.items() if name.startswith(start)}
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """What was drawn for one prompt, in words.
-
-    Args:
-        prompt: The prompt.
-        responses: The replies' texts.
-    """
-
-    prompt: Prompt
-    responses: tuple[str, ...]

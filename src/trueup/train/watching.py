@@ -35,7 +35,7 @@ Logprob = Callable[[Sequence[Prompt], Sequence[Sequence[Sample]]], Sequence[Sequ
 class SampleFunction(Protocol):
     """Draws responses of the policy as it is now, such as `ModelSampler.sample` or `ModelPolicy.sample`."""
 
-    def __call__(self, prompts: Sequence[Prompt], count: int, *, seed: int) -> list[list[Sample]]:
+    def __call__(self, prompts: Sequence[Prompt], count: int, *, seed: int) -> Sequence[Sequence[Sample]]:
         """`count` responses to each prompt."""
         ...
 
