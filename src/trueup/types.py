@@ -83,7 +83,8 @@ class RewardObjective(Protocol):
 class PolicyBatch:
     """What an objective of policies sees: per-token tensors of the responses, never token ids or a model.
 
-    Given responses fill the first three fields; drawn ones those that their method needs. Only `logprob`, `value`,
+    Given responses fill the first three fields, and preferences `pairs` as well; drawn ones those that their method
+    needs. Only `logprob`, `value`,
     `entropy` and `forward_kl` carry a gradient, and none does in `prepare`.
 
     Args:
@@ -92,7 +93,10 @@ class PolicyBatch:
         prompt: Index of each branch's prompt within the batch.
         behaviour: Log-probability of each token when it was drawn.
         reference: Log-probability of each token under the anchor.
-        reward: Reward of each branch, after penalties and clipping, without any KL.
+        pairs: (chosen, rejected) as numbers of branches.
+        previous: Log-probability of each token under the policy of the round before, for iterated methods.
+        reward: Reward of each branch, after penalties and clipping, without any KL; beside preferences, the weighted
+            sum of the rewards of other objectives.
         token_reward: What each token earns: minus the KL coefficient times (behaviour - reference), and at a branch's
             last token its reward as well.
         finished: Whether the policy ended the branch itself, rather than being cut at the length limit.
@@ -110,6 +114,8 @@ class PolicyBatch:
     prompt: Int[Tensor, " branches"]
     behaviour: Float[Tensor, " t"] | None = None
     reference: Float[Tensor, " t"] | None = None
+    pairs: Int[Tensor, "pairs 2"] | None = None
+    previous: Float[Tensor, " t"] | None = None
     reward: Float[Tensor, " branches"] | None = None
     token_reward: Float[Tensor, " t"] | None = None
     finished: Bool[Tensor, " branches"] | None = None
@@ -122,34 +128,28 @@ class PolicyBatch:
     kept: Bool[Tensor, " branches"] | None = None
 
 
-@runtime_checkable
-class PolicyObjective(Protocol):
-    """One term of a policy's loss."""
-
-    unit: ClassVar[Unit]
-
-    def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
-        """Return the unreduced loss; pure and deterministic."""
-        ...
-
-
-Need = Literal["reference", "value", "entropy", "forward_kl"]
+Need = Literal["reference", "previous", "reward", "advantage", "value", "entropy", "forward_kl"]
 """What costs another computation, and is made only for objectives that ask for it."""
 
 
 @runtime_checkable
-class OnlineObjective(Protocol):
-    """A method that learns from its own samples."""
+class PolicyObjective(Protocol):
+    """One term of a policy's loss on given responses."""
 
     unit: ClassVar[Unit]
     needs: ClassVar[frozenset[Need]]
 
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Add advantages, returns or a selection, once for all that was drawn together, before the first step."""
-        ...
-
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return the unreduced loss; pure and deterministic."""
+        ...
+
+
+@runtime_checkable
+class OnlineObjective(PolicyObjective, Protocol):
+    """A method that learns from its own samples."""
+
+    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
+        """Add advantages, returns or a selection, once for all that was drawn together, before the first step."""
         ...
 
 

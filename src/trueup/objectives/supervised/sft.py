@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trueup.types import Loss, PolicyBatch, Stats, Unit
+from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class NegativeLogLikelihood:
     """
 
     unit: ClassVar[Unit] = "token"
+    needs: ClassVar[frozenset[Need]] = frozenset()
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """One value per response token, in nats."""
