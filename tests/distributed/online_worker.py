@@ -16,26 +16,28 @@ from trueup.models.generation import Sampling
 from trueup.objectives.policy.ppo import PPO
 from trueup.objectives.policy.rloo import RLOO
 from trueup.objectives.policy.value_loss import ValueLoss
+from trueup.policies.model import ModelPolicy
 from trueup.rewards.function import FunctionReward
 from trueup.train.online_trainer import OnlineTrainer
 from trueup.train.prompt_order import Rhythm
 from trueup.train.references import ModelReference
+from trueup.train.watching import GoldMonitor, WatchSettings
 
 PROMPTS = [f"{'much longer ' * (i % 3)}prompt number {i}" for i in range(9)]
 LENGTH = FunctionReward(lambda prompts, completions: [float(len(text) % 7) for text in completions], "length")
 
 
 class FailsOnOneDevice:
-    """A reward whose server answers all devices but the last."""
+    """A reward whose server answers all devices but one."""
 
     name = "failing"
 
-    def __init__(self, rank: int) -> None:
-        self.rank, self.asked = rank, 0
+    def __init__(self, rank: int, *, on: int) -> None:
+        self.rank, self.on, self.asked = rank, on, 0
 
     def score(self, prompts, responses):
         self.asked += 1
-        if self.asked == 2 and self.rank == 1:
+        if self.asked == 2 and self.rank == self.on:
             raise EndpointError("no answer", url="http://reward", attempts=2)
         return LENGTH.score(prompts, responses)
 
@@ -88,11 +90,22 @@ def run(folder: Path, *, rank: int = 0) -> None:
 
 
 def fail(folder: Path, *, rank: int) -> None:
-    """A reward that fails on one of the devices; what each of them says."""
+    """A reward that fails on one of the devices, and gold that fails on the only one that asks it."""
+    rewarded = build(folder / "failed", FailsOnOneDevice(rank, on=1), max_steps=3)
+    _say_how_it_ends(rewarded, folder / f"failed-{rank}.json")
+    watched = build(folder / "blind", LENGTH, max_steps=3)
+    sample = ModelPolicy(checkpoint=watched.collector.policy.checkpoint, name="p", sampling=Sampling(max_new_tokens=6))
+    gold = FailsOnOneDevice(rank, on=0)
+    settings = WatchSettings(every=1, samples=1)
+    GoldMonitor(sample.sample, PROMPTS[:2], proxy=LENGTH, gold=gold, folder=folder, settings=settings).attach(watched)
+    _say_how_it_ends(watched, folder / f"blind-{rank}.json")
+
+
+def _say_how_it_ends(trainer: OnlineTrainer, path: Path) -> None:
     try:
-        build(folder / "failed", FailsOnOneDevice(rank), max_steps=3).train()
+        trainer.train()
     except Exception as error:
-        (folder / f"failed-{rank}.json").write_text(json.dumps([type(error).__name__, str(error)]))
+        path.write_text(json.dumps([type(error).__name__, str(error)]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """A policy learns the same from its own samples in one process and in two, over gloo."""
 
-import contextlib
 import json
 import sys
 from pathlib import Path
@@ -9,11 +8,13 @@ import pytest
 import torch
 
 from tiny_training import largest_difference
+from two_processes import run_in_two
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import online_worker
-from test_two_processes import free_port, start, untimed
+from test_two_processes import untimed
 
+HERE = Path(__file__).resolve().parent
 pytestmark = pytest.mark.slow
 
 
@@ -26,15 +27,7 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
-    folder, port = tmp_path_factory.mktemp("together"), free_port()
-    with contextlib.ExitStack() as stack:
-        processes = [stack.enter_context(start("online_worker.py", folder, rank, port)) for rank in (0, 1)]
-        for process in processes:
-            stack.callback(process.kill)
-        for process in processes:
-            output, _ = process.communicate(timeout=180)
-            assert process.returncode == 0, output[-3000:]
-    return folder
+    return run_in_two(HERE / "online_worker.py", tmp_path_factory.mktemp("together"))
 
 
 @pytest.mark.parametrize("name", online_worker.SCENARIOS)
@@ -67,3 +60,9 @@ def test_a_reward_that_fails_on_one_device_ends_the_run_on_both_with_everything_
     assert said[1][1] in said[0][1]
     state = json.loads((together / "failed" / "checkpoint-1" / "trainer_state.json").read_text())
     assert state["global_step"] == 1
+
+
+def test_gold_that_fails_where_it_is_asked_ends_the_run_on_the_other_device_too(together):
+    said = [json.loads((together / f"blind-{rank}.json").read_text()) for rank in (0, 1)]
+    assert said[0][0] == "EndpointError"
+    assert said[1] == ["TrueupError", f"another process stopped: {said[0][1]}"]

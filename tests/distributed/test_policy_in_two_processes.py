@@ -1,6 +1,5 @@
 """A policy is fine-tuned to the same weights and logs by one process and by two, over gloo."""
 
-import contextlib
 import json
 import sys
 from pathlib import Path
@@ -10,11 +9,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tiny_training import largest_difference
+from two_processes import run_in_two
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import policy_worker
-from test_two_processes import free_port, start, untimed
+from test_two_processes import untimed
 
+HERE = Path(__file__).resolve().parent
 pytestmark = pytest.mark.slow
 
 
@@ -27,15 +28,7 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
-    folder, port = tmp_path_factory.mktemp("together"), free_port()
-    with contextlib.ExitStack() as stack:
-        processes = [stack.enter_context(start("policy_worker.py", folder, rank, port)) for rank in (0, 1)]
-        for process in processes:
-            stack.callback(process.kill)
-        for process in processes:
-            output, _ = process.communicate(timeout=180)
-            assert process.returncode == 0, output[-3000:]
-    return folder
+    return run_in_two(HERE / "policy_worker.py", tmp_path_factory.mktemp("together"))
 
 
 def test_same_weights(alone, together):

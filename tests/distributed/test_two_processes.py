@@ -3,11 +3,7 @@
 Two processes either hold the whole model each (DDP) or half of it (FSDP2); both over gloo.
 """
 
-import contextlib
 import json
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,26 +12,14 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from tiny_training import largest_difference
+from two_processes import run_in_two
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import worker
 
+HERE = Path(__file__).resolve().parent
 pytestmark = pytest.mark.slow
 CHANGING = ("runtime", "per_second", "padding_share")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def start(script: str, folder: Path, rank: int, port: int) -> subprocess.Popen:
-    known = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
-    settings = {"MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    environment = os.environ | settings | {name: str(value) for name, value in known.items()}
-    command = [sys.executable, str(Path(__file__).with_name(script)), str(folder)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +33,7 @@ def alone(tmp_path_factory):
 @pytest.fixture(scope="module", params=["worker.py", "sharded_worker.py"], ids=["ddp", "fsdp2"])
 def together(request, tmp_path_factory):
     """Folder of the run in two processes."""
-    folder, port = tmp_path_factory.mktemp("together"), free_port()
-    with contextlib.ExitStack() as stack:
-        processes = [stack.enter_context(start(request.param, folder, rank, port)) for rank in (0, 1)]
-        for process in processes:
-            stack.callback(process.kill)
-        for process in processes:
-            output, _ = process.communicate(timeout=180)
-            assert process.returncode == 0, output[-3000:]
-    return folder
+    return run_in_two(HERE / request.param, tmp_path_factory.mktemp("together"))
 
 
 def read(folder: Path, name: str, rank: int = 0):

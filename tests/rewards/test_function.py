@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trueup.data.rows import Message
-from trueup.errors import RecipeError
+from trueup.errors import NonFiniteError, RecipeError
 from trueup.rewards.base import Reward
 from trueup.rewards.function import FunctionReward, import_function
 
@@ -102,3 +102,22 @@ def test_what_cannot_be_imported_is_one_clear_message(path, words, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RecipeError, match=f"{path.partition(':')[0]}.*{words}"):
         import_function(path)
+
+
+def test_what_the_function_raises_is_told_with_its_place():
+    def broken(prompts, completions):
+        return [1.0 / len(text) for text in completions]
+
+    with pytest.raises(
+        RecipeError, match=r"^broken failed on 2 responses: ZeroDivisionError: .*test_function\.py:\d+, in"
+    ) as told:
+        FunctionReward(broken, "broken").score(["p"], [["a", ""]])
+    assert isinstance(told.value.__cause__, ZeroDivisionError)
+
+
+def test_an_error_that_speaks_for_itself_is_left_as_it_is():
+    def picky(prompts, completions):
+        raise NonFiniteError("the judge is asleep")
+
+    with pytest.raises(NonFiniteError, match=r"^the judge is asleep$"):
+        FunctionReward(picky, "picky").score(["p"], [["a"]])

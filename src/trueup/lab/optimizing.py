@@ -22,7 +22,7 @@ from trueup.train.anchor_callback import AnchorCallback
 from trueup.train.online_trainer import OnlineTrainer
 from trueup.train.policy_sampling import PolicySampler
 from trueup.train.prompt_order import Rhythm
-from trueup.train.references import ModelReference
+from trueup.train.references import ModelReference, is_compared
 from trueup.types import OnlineObjective
 
 Array = np.ndarray
@@ -224,7 +224,7 @@ def optimize(
             form=start.form,
             token_budget=_TOKEN_BUDGET,
             shaping=how.shaping,
-            reference=held if _compares(how) else None,
+            reference=held if is_compared(how.terms, kl_coefficient=how.kl_coefficient) else None,
             kl_coefficient=how.kl_coefficient,
             callbacks=[*callbacks, _LookEvery(looker, how)],
         )
@@ -233,11 +233,6 @@ def optimize(
         trainer.train()
     start.model.eval()
     return looker.looks()
-
-
-def _compares(how: Optimization) -> bool:
-    wanted = {need for term in how.terms for need in term.needs}
-    return how.kl_coefficient > 0 or bool(wanted & {"reference", "forward_kl"})
 
 
 def _arguments(how: Optimization, folder: str) -> TrainingArguments:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from trueup.models.trimming import can_trim, feed_forward_only_at
 logger = logging.getLogger(__name__)
 
 
-class BranchModel(nn.Module):
+class BranchModel(nn.Module, ABC):
     """Wraps a transformers model so that a prompt is computed once for all its responses.
 
     Args:
@@ -95,17 +96,22 @@ class BranchModel(nn.Module):
             layout = branching.separate(rows)
         return layout.to(self.device)
 
+    @abstractmethod
     def probe(self, rows: Sequence[BranchRow]) -> Tensor:
         """What the self-check compares between the shared and the ordinary computation."""
-        raise NotImplementedError
 
-    def states(self, layout: Layout) -> Tensor:
-        """Hidden states of all slots, [slots, d]; where the model is trimmed, only last tokens' mean anything."""
+    def states(self, layout: Layout, *, inputs: Tensor | None = None) -> Tensor:
+        """Hidden states of all slots, [slots, d]; where the model is trimmed, only last tokens' mean anything.
+
+        Args:
+            layout: Where the tokens are.
+            inputs: What is read in the place of the tokens' embeddings, [rows, slots, d].
+        """
         trunk = self.core.base_model
         trim = self.trim and can_trim(trunk)
         kwargs = self._mask_arguments(layout, trim=trim)
         with feed_forward_only_at(trunk, layout.last) if trim else contextlib.nullcontext():
-            states: Tensor = trunk(layout.input_ids, use_cache=False, **kwargs)[0]
+            states: Tensor = trunk(**read_by(layout, inputs), use_cache=False, **kwargs)[0]
         return states.flatten(0, 1)
 
     def _mask_arguments(self, layout: Layout, *, trim: bool) -> dict[str, Any]:
@@ -134,6 +140,11 @@ class BranchModel(nn.Module):
         if not types or set(types) == {"sliding_attention"}:
             return sliding
         return {"full_attention": full, "sliding_attention": sliding}
+
+
+def read_by(layout: Layout, inputs: Tensor | None) -> dict[str, Tensor]:
+    """What a transformers model is given to read: token ids, or embeddings in their place."""
+    return {"input_ids": layout.input_ids} if inputs is None else {"inputs_embeds": inputs}
 
 
 def _autocast(layout: Layout) -> bool:

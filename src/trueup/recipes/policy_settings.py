@@ -21,6 +21,7 @@ from trueup.recipes.policy_rollouts import ROLLOUT_ENGINES
 from trueup.recipes.run_settings import Schedule, TrainingRun
 from trueup.rewards.shaping import Shaping
 from trueup.train.prompt_order import Rhythm
+from trueup.train.references import is_compared
 from trueup.types import OnlineObjective
 
 
@@ -183,8 +184,11 @@ class TrainPolicy(TrainingRun):
                 "the anchor moves what the policy is held against, but nothing holds it: kl_coefficient is 0, and no "
                 "term of the loss compares with a reference"
             )
-        if any(isinstance(term, ValueLoss) for term in self.regularizers) and not isinstance(self.method, PPO):
+        learns_values = any(isinstance(term, ValueLoss) for term in self.regularizers)
+        if learns_values and not isinstance(self.method, PPO):
             raise RecipeError("value_loss learns the returns that ppo prepares; write --method ppo, or leave it out")
+        if isinstance(self.method, PPO) and not learns_values:
+            raise RecipeError("ppo needs a value head that learns; write --regularizers value_loss, or add it to them")
         if self.eval_steps is not None or self.group_by_length:
             raise RecipeError("eval_steps and group_by_length do nothing here; leave them out (see watch.every)")
 
@@ -219,5 +223,4 @@ class TrainPolicy(TrainingRun):
     @property
     def needs_reference(self) -> bool:
         """Whether anything is held against a reference."""
-        wanted = {need for term in self.terms for need in term.needs}
-        return self.kl_coefficient > 0 or bool(wanted & {"reference", "forward_kl"})
+        return is_compared(self.terms, kl_coefficient=self.kl_coefficient)

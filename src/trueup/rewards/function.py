@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsFloat
@@ -10,7 +11,7 @@ import numpy as np
 
 from trueup.callables import import_callable
 from trueup.data.rows import Prompt
-from trueup.errors import RecipeError
+from trueup.errors import RecipeError, TrueupError
 from trueup.rewards.base import ScoreFunction, Scores
 
 
@@ -33,14 +34,14 @@ class FunctionReward:
         """Score all responses in one call.
 
         Raises:
-            RecipeError: The function returns another number of values, or something that is not a finite number.
+            RecipeError: The function fails, returns another number of values, or something that is not a finite number.
         """
         index = np.repeat(np.arange(len(prompts)), np.asarray([len(group) for group in responses], int))
         flat = [text for group in responses for text in group]
         each = [prompt for prompt, group in zip(prompts, responses, strict=True) for _ in group]
         asked = [_plain(prompt) for prompt in each]
         replies = [_reply(prompt, text) for prompt, text in zip(each, flat, strict=True)]
-        values = self._values(self.function(prompts=asked, completions=replies))
+        values = self._values(self._call(asked, replies))
         if len(values) != len(flat):
             raise RecipeError(f"{self.name} returned {len(values)} rewards for {len(flat)} responses; return one each")
         for position, value in enumerate(values):
@@ -50,6 +51,14 @@ class FunctionReward:
         length = np.asarray([len(text) for text in flat], float)
         return Scores(reward=np.asarray([float(value) for value in values]), prompt=index, length=length)
 
+    def _call(self, prompts: list[Any], completions: list[Any]) -> object:
+        try:
+            return self.function(prompts=prompts, completions=completions)
+        except TrueupError:
+            raise
+        except Exception as error:  # whatever its author's code raises
+            raise RecipeError(f"{self.name} failed on {len(completions)} responses: {_told(error)}") from error
+
     def _values(self, returned: object) -> list[Any]:
         if inspect.iscoroutine(returned):
             returned.close()
@@ -57,6 +66,12 @@ class FunctionReward:
         if not isinstance(returned, Iterable):
             raise RecipeError(f"{self.name} returned {returned!r}; return a list of one number per response")
         return list(returned)
+
+
+def _told(error: Exception) -> str:
+    """What went wrong, and where in its author's code."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({place.filename}:{place.lineno}, in {place.name})"
 
 
 def _plain(prompt: Prompt) -> str | list[dict[str, str]]:

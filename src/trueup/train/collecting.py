@@ -11,13 +11,14 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from trueup.data.rows import Prompt
-from trueup.errors import NonFiniteError, TrueupError
+from trueup.errors import NonFiniteError
 from trueup.models.generation import Reply
 from trueup.models.live_weights import checkpoint_weights
 from trueup.policies.engine import RolloutEngine
 from trueup.policies.model import ModelPolicy
 from trueup.rewards.base import Reward
 from trueup.rewards.shaping import Shaping
+from trueup.train.devices import failing_together
 from trueup.train.references import Reference, logprobs
 from trueup.train.rollouts import RolloutRow, batch_of, rollout_row, token_rewards, with_batch, with_tokens
 from trueup.types import OnlineObjective, PolicyBatch
@@ -98,7 +99,7 @@ class Collector:
         self._gap = torch.zeros(0) if self.engine is not None and self.engine.tells_logprobs else None
         mine = list(numbers)[self.rank :: self.world]
         rows, texts = self._draw(mine, seed=seed)
-        with self._clock("score"), self._together():
+        with self._clock("score"), failing_together():
             scores = self._score(mine, texts)
         with self._clock("reference"):
             rows = self._compare(rows)
@@ -109,7 +110,7 @@ class Collector:
     def _draw(self, numbers: Sequence[int], *, seed: int) -> tuple[list[RolloutRow], list[list[str]]]:
         asked = [self.prompts[i] for i in numbers]
         if self.engine is not None:
-            with self._clock("renew"), self._together():
+            with self._clock("renew"), failing_together():
                 if self.rank == 0 or not self.engine.shared:
                     self.engine.renew(checkpoint_weights(self.policy.checkpoint.model))
         with self._clock("generate"):
@@ -120,7 +121,7 @@ class Collector:
 
     def _replies(self, asked: Sequence[Prompt], *, seed: int) -> tuple[list[list[int]], list[list[Reply]]]:
         if self.engine is not None:
-            with self._together():
+            with failing_together():
                 return self.engine.draw(asked, self.samples, seed=seed)
         with self.computing():
             return self.policy.draw(asked, self.samples, seed=seed)
@@ -185,21 +186,6 @@ class Collector:
         for term in self.terms:
             batch = term.prepare(batch)
         return batch
-
-    @contextmanager
-    def _together(self) -> Iterator[None]:
-        """Let a failure on one device end the run on all of them, or the others would wait for it for ever."""
-        failure: TrueupError | None = None
-        try:
-            yield
-        except TrueupError as error:
-            failure = error
-        found = [str(failure) if failure is not None else None]
-        others = [words for words in (gather_object(found) if self.world > 1 else found) if words is not None]
-        if failure is not None:
-            raise failure
-        if others:
-            raise TrueupError(f"another process stopped: {others[0]}")
 
     @contextmanager
     def _clock(self, name: str) -> Iterator[None]:

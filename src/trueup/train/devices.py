@@ -1,7 +1,13 @@
-"""What a run on several devices needs to know of our model."""
+"""What a run on several devices needs to know of our model, and how its processes end together."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate.utils import gather_object
 from transformers import TrainingArguments
 
+from trueup.errors import TrueupError
 from trueup.models.branch_model import BranchModel
 
 
@@ -14,3 +20,29 @@ def prepare_for_devices(model: BranchModel, args: TrainingArguments) -> None:
         args.ddp_find_unused_parameters = not model.causal  # an encoder may have layers that its head does not use
     if args.n_gpu > 1:
         args._n_gpu = 1  # DataParallel would take a layout apart; several GPUs need a launcher
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """Let a failure of one process end the run in all of them, or the others would wait for it for ever.
+
+    Every process of a run must come through here, as often as the others.
+
+    Raises:
+        TrueupError: Another process failed; its own error where it was this one.
+    """
+    failure: TrueupError | None = None
+    try:
+        yield
+    except TrueupError as error:
+        failure = error
+    found = [str(failure) if failure is not None else None]
+    others = [words for words in (gather_object(found) if _in_company() else found) if words is not None]
+    if failure is not None:
+        raise failure
+    if others:
+        raise TrueupError(f"another process stopped: {others[0]}")
+
+
+def _in_company() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

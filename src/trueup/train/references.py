@@ -11,6 +11,13 @@ from trueup.data.branches import BranchRow
 from trueup.functional.logprobs import OtherStates
 from trueup.models.plan import cut
 from trueup.models.policy import PolicyModel, reference_states
+from trueup.types import PolicyObjective
+
+
+def is_compared(terms: Sequence[PolicyObjective], *, kl_coefficient: float = 0.0) -> bool:
+    """Whether a loss, or a KL within the reward, holds the policy against a reference."""
+    wanted = {need for term in terms for need in term.needs}
+    return kl_coefficient > 0 or bool(wanted & {"reference", "forward_kl"})
 
 
 class Reference(Protocol):

@@ -22,6 +22,7 @@ from trueup.errors import NonFiniteError, RecipeError
 from trueup.files import write_text
 from trueup.policies.base import Sample
 from trueup.rewards.base import Reward
+from trueup.train.devices import failing_together
 
 logger = logging.getLogger(__name__)
 
@@ -148,12 +149,14 @@ class GoldMonitor(TrainerCallback):
     def _look(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, at_end: bool = False
     ) -> None:
-        samples = self.sample(self.prompts, self.settings.samples, seed=self.settings.seed)
-        kl = self._kl(samples)
-        self._looked = state.global_step
+        with failing_together():
+            samples = self.sample(self.prompts, self.settings.samples, seed=self.settings.seed)
+            kl = self._kl(samples)
+            self._looked = state.global_step
+            if state.is_world_process_zero:
+                self.points.append(self._point(state.global_step, samples, kl))
         decided: dict[str, Any] = {}
         if state.is_world_process_zero:
-            self.points.append(self._point(state.global_step, samples, kl))
             append_point(self.folder / "watch.jsonl", self.points[-1])
             decided = {"best": self._is_best(), "reason": self._reason()}
         decided = _from_first_process(decided)

@@ -1,17 +1,17 @@
 """GRPO: rewards normalised within each prompt, tokens averaged within each response."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-from trueup.functional.advantages import group_normalized
-from trueup.functional.policy_batch import given, positive, token_moved
+from trueup.functional.policy_batch import given, token_moved
 from trueup.functional.segments import branch_mean
 from trueup.functional.surrogate import clipped_surrogate, is_clipped
+from trueup.objectives.policy.group_relative import GroupRelative
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPO:
+class GRPO(GroupRelative):
     """Mean over a response's tokens of `-min(w_t A, clamp(w_t, 1 - clip, 1 + clip) A)`, one value per response.
 
     `A = (r - mean) / (std + 1e-4)` over the responses to its prompt, of `reward` without any KL: the KL is a term of
@@ -33,16 +33,6 @@ class GRPO:
 
     unit: ClassVar[Unit] = "branch"
     needs: ClassVar[frozenset[Need]] = frozenset()
-    clip: float = 0.2
-    scale: bool = True
-
-    def __post_init__(self) -> None:
-        positive("clip", self.clip)
-
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Add advantages."""
-        advantage = group_normalized(given(batch.reward, "reward"), batch.prompt, scale=self.scale)
-        return replace(batch, advantage=advantage[batch.branch])
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per branch."""

@@ -1,16 +1,16 @@
 """GRPO with all tokens of a step weighing alike."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-from trueup.functional.advantages import group_normalized
-from trueup.functional.policy_batch import given, kept_tokens, positive, token_moved
+from trueup.functional.policy_batch import given, kept_tokens, token_moved
 from trueup.functional.surrogate import clipped_surrogate, is_clipped
+from trueup.objectives.policy.group_relative import GroupRelative
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPOTokens:
+class GRPOTokens(GroupRelative):
     """`-min(w_t A, clamp(w_t, 1 - clip, 1 + clip) A)` per token, averaged over all tokens of a step.
 
     `A = (r - mean) / (std + 1e-4)` over the responses to its prompt, of `reward` without any KL.
@@ -31,16 +31,6 @@ class GRPOTokens:
 
     unit: ClassVar[Unit] = "token"
     needs: ClassVar[frozenset[Need]] = frozenset()
-    clip: float = 0.2
-    scale: bool = True
-
-    def __post_init__(self) -> None:
-        positive("clip", self.clip)
-
-    def prepare(self, batch: PolicyBatch, /) -> PolicyBatch:
-        """Add advantages."""
-        advantage = group_normalized(given(batch.reward, "reward"), batch.prompt, scale=self.scale)
-        return replace(batch, advantage=advantage[batch.branch])
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per token."""

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trueup.divergences.estimators import LIMIT, continued_chi2
+from trueup.divergences.estimators import continued_chi2
 from trueup.functional.exponential import continued_expm1
-from trueup.functional.policy_batch import branch_logprob, branch_ratio, positive
+from trueup.functional.policy_batch import branch_logprob, branch_ratio
 from trueup.functional.surrogate import with_score
-from trueup.objectives.policy.added import Added
+from trueup.objectives.policy.limited import Limited
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChiSquared(Added):
+class ChiSquared(Limited):
     """`c chi2(pi || ref)`: its value is `e^l + e^-l - 2`, its gradient `2 (e^l - 1) grad log pi(y|x)`.
 
     With `l = log pi(y|x) - log pi_ref(y|x)` both are unbiased for responses y on policy; the value is never negative.
@@ -38,11 +38,6 @@ class ChiSquared(Added):
     unit: ClassVar[Unit] = "branch"
     needs: ClassVar[frozenset[Need]] = frozenset({"reference"})
     coefficient: float = 0.001
-    limit: float = LIMIT
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive("limit", self.limit)
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per branch."""

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trueup.divergences.estimators import LIMIT, forward_kl
+from trueup.divergences.estimators import forward_kl
 from trueup.functional.exponential import continued_expm1
-from trueup.functional.policy_batch import branch_logprob, branch_ratio, positive
+from trueup.functional.policy_batch import branch_logprob, branch_ratio
 from trueup.functional.surrogate import with_score
-from trueup.objectives.policy.added import Added
+from trueup.objectives.policy.limited import Limited
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForwardKL(Added):
+class ForwardKL(Limited):
     """`c KL(ref || pi)`: its value is `1 - u - l u`, its gradient `(1 - u) grad log pi(y|x)`.
 
     With `l = log pi(y|x) - log pi_ref(y|x)` and `u = e^-l`, both are unbiased for responses y on policy, in nats per
@@ -35,11 +35,6 @@ class ForwardKL(Added):
     unit: ClassVar[Unit] = "branch"
     needs: ClassVar[frozenset[Need]] = frozenset({"reference"})
     coefficient: float = 0.05
-    limit: float = LIMIT
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive("limit", self.limit)
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per branch."""

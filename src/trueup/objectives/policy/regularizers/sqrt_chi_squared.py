@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trueup.divergences.estimators import LIMIT, continued_chi2
+from trueup.divergences.estimators import continued_chi2
 from trueup.functional.exponential import continued_expm1
 from trueup.functional.policy_batch import branch_logprob, branch_ratio, positive
 from trueup.functional.surrogate import with_score
-from trueup.objectives.policy.added import Added
+from trueup.objectives.policy.limited import Limited
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class SqrtChiSquared(Added):
+class SqrtChiSquared(Limited):
     """`c sqrt(X)`, X the step's estimate of chi2(pi || ref); its gradient is `(e^l - 1) grad log pi(y|x) / sqrt(X)`.
 
     With `l = log pi(y|x) - log pi_ref(y|x)`, X is the mean of `e^l + e^-l - 2` over the step's responses. For responses
@@ -37,7 +37,6 @@ class SqrtChiSquared(Added):
     unit: ClassVar[Unit] = "branch"
     needs: ClassVar[frozenset[Need]] = frozenset({"reference"})
     coefficient: float = 0.1
-    limit: float = LIMIT
     floor: float = 1e-4
 
     def __post_init__(self) -> None:

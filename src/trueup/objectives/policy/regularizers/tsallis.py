@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trueup.divergences.estimators import LIMIT, q_log
+from trueup.divergences.estimators import q_log
 from trueup.functional.policy_batch import branch_logprob, branch_ratio, positive
 from trueup.functional.surrogate import with_score
-from trueup.objectives.policy.added import Added
+from trueup.objectives.policy.limited import Limited
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tsallis(Added):
+class Tsallis(Limited):
     """`c D_q(pi || ref)`: its value is `v = (e^((q-1) l) - 1) / (q - 1)`, its gradient `q v grad log pi(y|x)`.
 
     With `l = log pi(y|x) - log pi_ref(y|x)` both are unbiased for responses y on policy. The exponential goes on along
@@ -36,12 +36,10 @@ class Tsallis(Added):
     needs: ClassVar[frozenset[Need]] = frozenset({"reference"})
     coefficient: float = 0.001
     index: float = 2.0
-    limit: float = LIMIT
 
     def __post_init__(self) -> None:
         super().__post_init__()
         positive("index", self.index)
-        positive("limit", self.limit)
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per branch."""
