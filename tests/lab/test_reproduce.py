@@ -29,7 +29,10 @@ from trueup.rewards.aggregates import Mean, WorstCase
 from .conftest import SETUP
 
 TRAINED = ("scaling-laws", "rm-ensembles", "bsr")
-ONLINE = ("scaling-laws-rl", "bsr-rloo", "elastic-reset", "salsa", "warp", "rm-ensembles-ppo", "superhf")
+ONLINE = (
+    "scaling-laws-rl", "bsr-rloo", "elastic-reset", "salsa", "warp", "rm-ensembles-ppo", "superhf",
+    "correlated-proxies-language",
+)  # fmt: skip
 TABULAR = "correlated-proxies"
 SEEN = "alarms"
 """Its alarm needs worlds in which gold falls, which policies of seconds do not give; they are made up."""

@@ -11,6 +11,7 @@ from trueup.lab.reproduce.alarms import alarms
 from trueup.lab.reproduce.bsr import bsr
 from trueup.lab.reproduce.bsr_rloo import bsr_rloo
 from trueup.lab.reproduce.correlated_proxies import correlated_proxies
+from trueup.lab.reproduce.correlated_proxies_language import correlated_proxies_language
 from trueup.lab.reproduce.elastic_reset import elastic_reset
 from trueup.lab.reproduce.rm_ensembles import rm_ensembles
 from trueup.lab.reproduce.rm_ensembles_ppo import rm_ensembles_ppo
@@ -29,6 +30,7 @@ EXPERIMENTS: dict[str, Callable[..., Evidence]] = {
     "bsr": bsr,
     "alarms": alarms,
     "correlated-proxies": correlated_proxies,
+    "correlated-proxies-language": correlated_proxies_language,
     "scaling-laws-rl": scaling_laws_rl,
     "bsr-rloo": bsr_rloo,
     "elastic-reset": elastic_reset,
@@ -44,8 +46,8 @@ class LabReproduce(Recipe):
     """Run a paper's claims again and write a page of evidence.
 
     Args:
-        names: Which: scaling-laws, rm-ensembles, bsr, alarms, correlated-proxies, scaling-laws-rl,
-            bsr-rloo, elastic-reset, salsa, warp, rm-ensembles-ppo, superhf.
+        names: Which: scaling-laws, rm-ensembles, bsr, alarms, correlated-proxies, correlated-proxies-language,
+            scaling-laws-rl, bsr-rloo, elastic-reset, salsa, warp, rm-ensembles-ppo, superhf.
         quick: A much smaller run that takes minutes, to see the whole.
         seeds: Number of independent worlds; 5 by default, 2 with quick.
         workers: Processes; each computes one world at a time. All cores by default.

@@ -15,9 +15,9 @@ from trueup.lab.reproduce.correlated_proxies_language import (
     TERMS,
     arms,
     at_best,
+    correlated_proxies_language,
     correlation,
-    language_part,
-    part_of,
+    evidence_of,
     theorem_coefficient,
 )
 from trueup.lab.reproduce.fronts import fall_of, highest
@@ -45,7 +45,7 @@ def part(scale, *, kl, chi, released_kl, released_chi, free=BAD):
         )
         for seed in range(3)
     ]
-    return part_of(worlds, scale=scale)
+    return evidence_of(worlds, scale=scale, command="trueup lab reproduce correlated-proxies-language")
 
 
 def test_what_the_paper_found_is_reproduced(tiny_scale):
@@ -116,9 +116,8 @@ def test_arms_differ_in_a_term_of_the_loss_alone(tiny_scale):
         assert f" {term.coefficient:g}" in name
 
 
-def test_a_part_at_a_scale_of_seconds(tiny_scale, little_drawing):
-    found = language_part(replace(tiny_scale, seeds=(0,)))
+def test_a_page_at_a_scale_of_seconds(tiny_scale, little_drawing):
+    found = correlated_proxies_language(replace(tiny_scale, seeds=(0,)), command="c")
     assert len(found.claims) >= 7
     assert found.figures[FIGURE].lstrip().startswith(("<?xml", "<svg"))
-    assert "language world" in found.settings
-    assert found.finding.startswith("language world")
+    assert "arms" in found.settings

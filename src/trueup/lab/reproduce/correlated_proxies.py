@@ -37,7 +37,7 @@ _LEAD = (
     "and a garden where tomatoes must be kept wet and a bucket makes all of them look so. The reference is "
     "soft-optimal for the true reward and explores. Seed 0 is the standard world; others vary payments, walls, "
     "slipping, tomatoes and drying, and the start of the optimisation. Returns are shares of the highest true return "
-    "of any policy."
+    "of any policy. The [language world](correlated-proxies-language.md) has a page of its own."
 )
 
 

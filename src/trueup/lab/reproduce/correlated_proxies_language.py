@@ -7,7 +7,6 @@ Hacking, arXiv 2403.03185.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -36,7 +35,7 @@ from trueup.objectives.policy.regularizers.released_sqrt_chi_squared import Rele
 from trueup.objectives.policy.regularizers.reverse_kl import ReverseKL
 from trueup.objectives.policy.regularizers.sqrt_chi_squared import SqrtChiSquared
 from trueup.objectives.policy.rloo import RLOO
-from trueup.report.evidence import Claim
+from trueup.report.evidence import Claim, Evidence
 from trueup.report.tables import markdown_table, with_interval
 from trueup.report.text import Cell
 from trueup.types import OnlineObjective
@@ -58,6 +57,16 @@ TERMS: Mapping[str, OnlineObjective] = {
 }
 ARMS = (FREE, *TERMS)
 
+_LEAD = (
+    "The paper defines hacking relative to a reference policy, proves that the root of the chi-squared divergence "
+    "bounds the loss, and finds that it holds a policy better than KL does. [Small worlds](correlated-proxies.md) say so with "
+    "exact occupancies; here a prompt is a state and a whole response one action, so that the divergence between "
+    "occupancies is that between policies. RLOO optimises a proxy that learned from gold's comparisons; a term of its "
+    "loss holds it to the start: KL or the root of chi-squared, with gradients that are exact on policy, or the terms "
+    "of the released code, whose gradients are those of other divergences. Gold is in standard deviations of the "
+    "start's samples to one prompt, above the start's mean."
+)
+
 Read = Callable[[PolicyWorld, str], float]
 
 
@@ -67,35 +76,21 @@ def arms(scale: Scale, seed: int) -> dict[str, PolicyRun]:
     return {FREE: free, **{name: varied(free, terms=(RLOO(), term)) for name, term in TERMS.items()}}
 
 
-@dataclass(frozen=True, kw_only=True)
-class LanguagePart:
-    """What this world adds to the page on correlated proxies.
-
-    Args:
-        finding: One clause of the page's answer.
-        claims: The claims tested here.
-        settings: What was run, by name.
-        sections: Headings and their Markdown.
-        figures: SVG text by file name.
-    """
-
-    finding: str
-    claims: Sequence[Claim]
-    settings: Mapping[str, str]
-    sections: Sequence[tuple[str, str]]
-    figures: Mapping[str, str]
-
-
-def language_part(scale: Scale, *, progress: bool = False) -> LanguagePart:
+def correlated_proxies_language(scale: Scale, *, command: str, progress: bool = False) -> Evidence:
     """Run the worlds and write down what became of the paper's claims."""
-    return part_of(run_policies(scale, arms, progress=progress), scale=scale)
+    return evidence_of(run_policies(scale, arms, progress=progress), scale=scale, command=command)
 
 
-def part_of(worlds: Sequence[PolicyWorld], *, scale: Scale) -> LanguagePart:
-    """The part, from what was run."""
-    return LanguagePart(
-        finding="language world, gold at the last look, sqrt-chi2 minus KL, each with its better coefficient: "
+def evidence_of(worlds: Sequence[PolicyWorld], *, scale: Scale, command: str) -> Evidence:
+    """The page, from what was run."""
+    return Evidence(
+        name="correlated-proxies-language",
+        title="Does chi-squared hold a policy better than KL, in the small language world?",
+        lead=_LEAD,
+        finding="gold at the last look, sqrt-chi2 minus KL, each with its better coefficient: "
         f"{with_interval(difference_at_best(worlds, read=final_of))}",
+        command=command,
+        seeds=scale.seeds,
         claims=[*_best_claims(worlds), *_equal_claims(worlds), *_released_claims(worlds)],
         settings=_settings(worlds, scale),
         sections=_sections(worlds),
@@ -147,28 +142,28 @@ def _claim(
 
 def _best_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
     r = over_known([correlation(world) for world in worlds])
-    ran = "language world, sqrt-chi2 minus KL, each with the coefficient whose last look is better in the other worlds"
+    ran = "sqrt-chi2 minus KL, each with the coefficient whose last look is better in the other worlds"
     return [
         _claim(
-            "A correlated proxy is hacked without regularisation (language world).",
+            "A correlated proxy is hacked without regularisation.",
             over_known([final_of(world, FREE) for world in worlds]),
             where="definition of reward hacking",
             ran=f"proxies with r = {with_interval(r)}, gold at the last look, above the start's",
             claimed=-1,
         ),
         _claim(
-            "Chi-squared gives more true reward than KL after training (language world).",
+            "Chi-squared gives more true reward than KL after training.",
             difference_at_best(worlds, read=final_of),
             ran=f"{ran}; gold at the last look",
         ),
         _claim(
-            "Chi-squared gives more true reward than KL at its best (language world).",
+            "Chi-squared gives more true reward than KL at its best.",
             difference_at_best(worlds, read=highest, chosen_by=highest),
-            ran="language world, sqrt-chi2 minus KL, each with the coefficient whose best look is better in the other "
+            ran="sqrt-chi2 minus KL, each with the coefficient whose best look is better in the other "
             "worlds; gold at the best look, chosen on half of the prompts and measured on the others",
         ),
         _claim(
-            "Chi-squared keeps more of what was gained (language world).",
+            "Chi-squared keeps more of what was gained.",
             difference_at_best(worlds, read=fall_of),
             ran=f"{ran}; gold lost from the best look to the last",
             claimed=-1,
@@ -182,7 +177,7 @@ def _equal_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
         kls = shared_kls(worlds, (one, other))
         claims.append(
             _claim(
-                f"Chi-squared gives more true reward than KL at equal KL, {how} coefficients (language world).",
+                f"Chi-squared gives more true reward than KL at equal KL, {how} coefficients.",
                 paired_at(worlds, one, other, kls=kls),
                 where="section on RLHF; there after training",
                 ran=f"{one} minus {other}, {named_kls(kls)}",
@@ -194,7 +189,7 @@ def _equal_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
 def _released_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
     claims = [
         _claim(
-            "The released chi-squared term gives more true reward than the released KL term (language world).",
+            "The released chi-squared term gives more true reward than the released KL term.",
             paired(worlds, RELEASED_CHI, RELEASED_KL, read=final_of),
             where="released code",
             ran=f"{RELEASED_CHI} minus {RELEASED_KL}, gold at the last look",
@@ -204,8 +199,7 @@ def _released_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
         read = partial(_kl_at_end, among=(released, exact))
         claims.append(
             _claim(
-                f"The released term ({released}) holds the policy less than the divergence it is named after "
-                "(language world).",
+                f"The released term ({released}) holds the policy less than the divergence it is named after.",
                 paired(worlds, released, exact, read=read),
                 where="released code; no claim of the paper but of the gradients' algebra",
                 ran="same coefficient, KL to the start in nats at the last step at which both are looked at",
@@ -222,11 +216,11 @@ def _settings(worlds: Sequence[PolicyWorld], scale: Scale) -> dict[str, str]:
     theory = over_known([theorem_coefficient(world) for world in worlds])
     how = optimization_settings(scale, plain(scale, scale.seeds[0]).how)
     return {
-        "language world": f"RLOO with a term of whole responses in its loss, {len(ARMS)} runs a world; no KL in the "
+        "arms": f"RLOO with a term of whole responses in its loss, {len(ARMS)} runs a world; no KL in the "
         "reward (the paper: PPO, where the released code has it as well)",
         "coefficients": "in the proxy's unit, two for each penalty; the theorem's, sigma sqrt(1 - r^2), is "
         f"{with_interval(theory)}",
-        **{f"language world: {name}": value for name, value in how.items()},
+        **how,
     }
 
 
@@ -236,19 +230,12 @@ def _sections(worlds: Sequence[PolicyWorld]) -> list[tuple[str, str]]:
         ends = [float(drift(world.looks[arm])[-1]) for world in worlds]
         gold = [[read(world, arm) for world in worlds] for read in (highest, final_of, fall_of)]
         rows.append((arm, *map(over_worlds, (*gold, ends))))
-    lead = (
-        "A prompt is a state and a whole response one action, so that the divergence between occupancies is that "
-        "between policies. RLOO optimises a proxy that learned from gold's comparisons; a term of its loss holds it to "
-        "the start: KL or the root of chi-squared, with gradients that are exact on policy, or the terms of the "
-        "released code, whose gradients are those of other divergences. Gold is in standard deviations of the start's "
-        "samples to one prompt, above the start's mean."
-    )
     header = ("term", "best look", "last look", "fall", "KL at the last look")
     return [
-        ("Language world", f"{lead}\n\n![gold and proxy against distance]({FIGURE})"),
-        ("Language world: gold where a KL is first reached", kl_table(worlds, ARMS)),
+        ("Gold and proxy against the distance from the start", f"![gold and proxy against distance]({FIGURE})"),
+        ("Gold where a KL is first reached", kl_table(worlds, ARMS)),
         (
-            "Language world: best and last look",
+            "Best and last look",
             "The best look is chosen on half of the prompts and measured on the others.\n\n"
             + markdown_table(header, rows),
         ),
