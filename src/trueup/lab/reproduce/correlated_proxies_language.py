@@ -59,12 +59,12 @@ ARMS = (FREE, *TERMS)
 
 _LEAD = (
     "The paper defines hacking relative to a reference policy, proves that the root of the chi-squared divergence "
-    "bounds the loss, and finds that it holds a policy better than KL does. [Small worlds](correlated-proxies.md) "
-    "say so with exact occupancies; here a prompt is a state and a whole response one action, so that the divergence "
-    "between occupancies is that between policies. RLOO optimises a proxy that learned from gold's comparisons; a term of its "
-    "loss holds it to the start: KL or the root of chi-squared, with gradients that are exact on policy, or the terms "
-    "of the released code, whose gradients are those of other divergences. Gold is in standard deviations of the "
-    "start's samples to one prompt, above the start's mean."
+    "bounds the loss, and finds that it holds a policy better than KL does. [Small worlds](correlated-proxies.md) say "
+    "so with exact occupancies; here a prompt is a state and a whole response one action, so that the divergence "
+    "between occupancies is that between policies. RLOO optimises a proxy that learned from gold's comparisons; a "
+    "term of its loss holds it to the start: KL or the root of chi-squared, with gradients that are exact on policy, "
+    "or the terms of the released code, whose gradients are those of other divergences. Gold is in standard "
+    "deviations of the start's samples to one prompt, above the start's mean."
 )
 
 Read = Callable[[PolicyWorld, str], float]

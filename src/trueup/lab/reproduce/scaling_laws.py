@@ -67,7 +67,6 @@ def scaling_laws(scale: Scale, *, command: str, progress: bool = False) -> Evide
         *(_data_claims(found, by_data, scale.pairs) if len(by_data) > 1 else ()),
         _noise_claim(found[main], found["noisy"], flip=scale.flip),
     ]
-    fit = fits[main]
     return Evidence(
         name="scaling-laws",
         title="Does gold rise and then fall under best-of-n, as the scaling laws say?",
@@ -77,7 +76,7 @@ def scaling_laws(scale: Scale, *, command: str, progress: bool = False) -> Evide
             "policy's mean; d is the square root of the nominal KL, log n - (n - 1) / n, in nats. Intervals are over "
             "worlds, each with its own text, policy, prompts, comparisons and proxies."
         ),
-        finding=_finding(fit, found[main]),
+        finding=_finding(fits[main], found[main]),
         claims=claims,
         command=command,
         seeds=scale.seeds,
