@@ -30,11 +30,16 @@ if TYPE_CHECKING:
     from trueup.recipes.data_check import DataCheck, data_check
     from trueup.recipes.data_split import DataSplit, data_split
     from trueup.recipes.demo import Demo, demo
+    from trueup.recipes.inpo_settings import TrainInpo
     from trueup.recipes.policy_settings import TrainPolicy
+    from trueup.recipes.preference_settings import TrainPreference
     from trueup.recipes.score import Score, score
+    from trueup.recipes.train_inpo import train_inpo
     from trueup.recipes.train_policy import train_policy
+    from trueup.recipes.train_preference import train_preference
     from trueup.recipes.train_reward import train_reward
     from trueup.recipes.train_settings import LoraRecipe, TrainReward
+    from trueup.recipes.train_sft import TrainSft, train_sft
     from trueup.rewards.load import load_reward
 
 _PLACES = {
@@ -58,11 +63,16 @@ _PLACES = {
     "trueup.recipes.data_check": ("DataCheck", "data_check"),
     "trueup.recipes.data_split": ("DataSplit", "data_split"),
     "trueup.recipes.demo": ("Demo", "demo"),
+    "trueup.recipes.inpo_settings": ("TrainInpo",),
     "trueup.recipes.policy_settings": ("TrainPolicy",),
+    "trueup.recipes.preference_settings": ("TrainPreference",),
     "trueup.recipes.score": ("Score", "score"),
+    "trueup.recipes.train_inpo": ("train_inpo",),
     "trueup.recipes.train_policy": ("train_policy",),
+    "trueup.recipes.train_preference": ("train_preference",),
     "trueup.recipes.train_reward": ("train_reward",),
     "trueup.recipes.train_settings": ("LoraRecipe", "TrainReward"),
+    "trueup.recipes.train_sft": ("TrainSft", "train_sft"),
     "trueup.rewards.load": ("load_reward",),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
@@ -85,8 +95,11 @@ __all__ = [
     "Margin",
     "PlackettLuce",
     "Score",
+    "TrainInpo",
     "TrainPolicy",
+    "TrainPreference",
     "TrainReward",
+    "TrainSft",
     "World",
     "audit_policy",
     "audit_reward",
@@ -97,8 +110,11 @@ __all__ = [
     "load_reward",
     "read_rows",
     "score",
+    "train_inpo",
     "train_policy",
+    "train_preference",
     "train_reward",
+    "train_sft",
 ]
 
 

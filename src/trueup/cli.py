@@ -20,6 +20,8 @@ STOPPED = {
     ("train", "reward"): _RESUME,
     ("train", "sft"): _RESUME,
     ("train", "policy"): _RESUME,
+    ("train", "preference"): _RESUME,
+    ("train", "inpo"): "; the same command with --resume goes on from what was drawn, compared and learned",
     ("bestofn",): "; the same command goes on from what was drawn and scored",
     ("demo",): "; the same command with --overwrite begins anew",
 }
@@ -48,6 +50,16 @@ VERBS = (
     Verb(("train", "reward"), "trueup.recipes.train_reward:TrainReward:train_reward", "train a reward model"),
     Verb(("train", "sft"), "trueup.recipes.train_sft:TrainSft:train_sft", "fine-tune a policy on demonstrations"),
     Verb(
+        ("train", "preference"),
+        "trueup.recipes.train_preference:TrainPreference:train_preference",
+        "train a policy on preferences between given responses, by DPO and its relatives",
+    ),
+    Verb(
+        ("train", "inpo"),
+        "trueup.recipes.train_inpo:TrainInpo:train_inpo",
+        "train a policy on preferences between its own responses, in rounds, by INPO",
+    ),
+    Verb(
         ("train", "policy"),
         "trueup.recipes.train_policy:TrainPolicy:train_policy",
         "optimise a policy against a reward, on its own samples",
@@ -66,7 +78,7 @@ VERBS = (
     Verb(
         ("audit", "policy"),
         "trueup.recipes.audit_policy:AuditPolicy:audit_policy",
-        "did a run go too far? writes audit.json and report.html",
+        "did a run go too far, or what has a policy learned? writes audit.json and report.html",
         positional="runs",
     ),
     Verb(("score",), "trueup.recipes.score:Score:score", "rewards for a file of prompts and responses"),

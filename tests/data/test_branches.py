@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueup.data.branches import join, shared_prefix
+from trueup.data.branches import is_paired, join, joint_pairs, shared_prefix, with_branches
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=5)
 
@@ -52,3 +52,35 @@ def test_twelve_responses_hold_their_prompt_once():
     row = join([[*prompt, 200 + k] for k in range(12)])
     assert row.size == 112
     assert np.array_equal(row.tokens[:100], prompt)
+
+
+@given(SEQUENCES, st.data())
+def test_some_branches_of_a_row(sequences, data):
+    """Against the row that is made of those sequences alone, but for the prompt, which stays as long as it was."""
+    count = len(sequences)
+    order = data.draw(st.permutations(range(count)))
+    pairs = [(a, b) for a in range(count) for b in range(count) if order[a] < order[b]]
+    kept = np.asarray(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
+    if not kept.any():
+        kept[0] = True
+    whole = join(sequences, pairs=pairs, rank=order, margin=2.0, index=5)
+    found = with_branches(whole, kept)
+    numbers = [i for i in range(count) if kept[i]]
+    assert [sequence.tolist() for sequence in found.sequences()] == [sequences[i] for i in numbers]
+    assert [(numbers[a], numbers[b]) for a, b in found.pairs] == [p for p in pairs if kept[list(p)].all()]
+    assert found.rank.tolist() == [order[i] for i in numbers]
+    assert (found.prompt_length, found.margin, found.index) == (whole.prompt_length, 2.0, 5)
+    assert is_paired(found).tolist() == [len(numbers) > 1] * len(numbers)
+
+
+def test_branches_that_are_in_no_pair():
+    row = join([[1, 2], [1, 3], [1, 4], [1, 5]], pairs=[(3, 1)])
+    assert is_paired(row).tolist() == [False, True, False, True]
+    assert not is_paired(join([[1, 2], [1, 3]])).any()
+
+
+def test_pairs_of_several_rows_are_numbered_through():
+    rows = [join([[1, 2], [1, 3], [1, 4]], pairs=[(2, 0)]), join([[7]]), join([[1, 2], [1, 3]], pairs=[(0, 1)])]
+    assert joint_pairs(rows).tolist() == [[2, 0], [4, 5]]
+    assert joint_pairs(rows[::-1]).tolist() == [[0, 1], [5, 3]]
+    assert joint_pairs([]).shape == (0, 2)

@@ -25,6 +25,8 @@ NEEDED = {
     "demo": [],
     "train reward": ["--model", "m", "--output", "o", "--data.train", "d"],
     "train policy": ["--model", "m", "--output", "o", "--data.train", "d", "--reward", "r"],
+    "train preference": ["--model", "m", "--output", "o", "--data.train", "d"],
+    "train inpo": ["--model", "m", "--output", "o", "--data.train", "d", "--oracle", "q:prefer"],
     "train warp": ["--model", "m", "--output", "o", "--data.train", "d", "--reward", "r"],
     "train sft": ["--model", "m", "--output", "o", "--data.train", "d"],
     "audit reward": ["m", "--data", "d"],

@@ -6,31 +6,45 @@ import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
+from trueup.objectives.preference.dpo import DPO
+from trueup.objectives.preference.h_dpo import HDPO
 from trueup.objectives.reward.bradley_terry import BradleyTerry
 from trueup.objectives.reward.bsr import BatchSumToZero
+from trueup.objectives.supervised.chosen import ChosenLikelihood
 from trueup.recipes.config import dump, load
+from trueup.recipes.preference_settings import TrainPreference
 from trueup.recipes.train_reward import TrainReward
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 LAUNCH = sorted(FOLDER.glob("accelerate_*.yaml"))
 POLICIES = sorted(FOLDER.glob("policy_*.yaml"))  # tests of `trueup train policy` load these
-RECIPES = sorted(set(FOLDER.glob("*.yaml")) - {*LAUNCH, *POLICIES})
+PREFERENCES = sorted(FOLDER.glob("preference_*.yaml"))
+ITERATED = [FOLDER / "inpo.yaml"]  # so do those of `trueup train inpo`
+RECIPES = sorted(set(FOLDER.glob("*.yaml")) - {*LAUNCH, *POLICIES, *PREFERENCES, *ITERATED})
 
 
 def test_there_are_recipes():
     assert {path.stem for path in RECIPES} == {"skywork_llama31_8b_bsr", "hh_rlhf_tiny", "ultrafeedback_lora"}
     assert {path.stem for path in POLICIES} == {"policy_rloo_lora", "policy_ppo_ensemble"}
+    assert {path.stem for path in PREFERENCES} == {"preference_dpo_lora", "preference_hh_tiny"}
     assert {path.stem for path in LAUNCH} == {"accelerate_fsdp2", "accelerate_ddp"}
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*RECIPES, *PREFERENCES], ids=lambda path: path.stem)
 def test_a_recipe_loads_and_says_how_it_is_run(path, tmp_path):
-    recipe = load(TrainReward, config=path)
+    kind = TrainPreference if path in PREFERENCES else TrainReward
+    recipe = load(kind, config=path)
     assert recipe.output == Path("runs") / path.stem
     assert f"--config recipes/{path.name}" in path.read_text()
     again = tmp_path / "again.yaml"
     again.write_text(dump(recipe))
-    assert load(TrainReward, config=again) == recipe
+    assert load(kind, config=again) == recipe
+
+
+def test_preferences_are_those_that_the_names_say():
+    dpo, hh = (load(TrainPreference, config=path) for path in PREFERENCES)
+    assert (dpo.terms, dpo.lora.rank, dpo.reference) == ((DPO(beta=0.1),), 32, None)
+    assert hh.terms == (HDPO(beta=0.1, alpha=0.95), ChosenLikelihood(coefficient=0.2))
 
 
 def test_the_paper_s_8b_setting():

@@ -52,8 +52,8 @@ def test_one_step_by_hand(tmp_path):
     expected = by_hand(tiny_reward_model("separate"), rows)
     pairs = direct(tiny_reward_model("separate"), rows)[2]
     expected["reward_sum_to_zero"] = abs(pairs.mean())
-    expected["loss/batch_sum_to_zero"] = 0.2 * len(pairs) * pairs.mean() ** 2
-    expected["loss"] = expected["loss/bradley_terry"] + expected["loss/batch_sum_to_zero"]
+    expected["loss/bsr"] = 0.2 * len(pairs) * pairs.mean() ** 2
+    expected["loss"] = expected["loss/bradley_terry"] + expected["loss/bsr"]
     expected["padding_share"] = 0.0
     expected["num_tokens"] = sum(len(sequence) for row in rows for sequence in row.sequences())
     trainer = make_trainer(tmp_path, rows=rows, terms=[BradleyTerry(), bsr], budget=150, max_steps=1)
@@ -86,7 +86,7 @@ def test_evaluation_with_a_coupled_term_in_a_short_last_step(tmp_path):
     groups = [direct(tiny_reward_model("separate"), part)[2] for part in (rows[:8], rows[8:])]
     # The trainer weighs each pair alike, so a group counts by its pairs.
     expected = sum(len(g) * coefficient * g.mean() ** 2 for g in groups) / sum(map(len, groups))
-    assert found["eval_loss/batch_sum_to_zero"] == pytest.approx(expected, abs=1e-7)
+    assert found["eval_loss/bsr"] == pytest.approx(expected, abs=1e-7)
 
 
 def test_evaluating_disturbs_nothing(tmp_path):

@@ -104,7 +104,7 @@ def test_what_is_logged(tmp_path):
     trainer.train()
     line = trainer.state.log_history[0]
     assert line["padding_share"] == 0.0
-    assert line["loss"] == pytest.approx(line["loss/negative_log_likelihood"], abs=1e-6)
+    assert line["loss"] == pytest.approx(line["loss/sft"], abs=1e-6)
     assert line["token_logprob"] == pytest.approx(-line["loss"], abs=1e-6)
     assert line["num_tokens"] == sum(len(one) for row in ROWS for one in row.sequences())
     assert line["tokens_per_second"] > 0

@@ -6,10 +6,11 @@ the ordinary one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 Array = np.ndarray
 
@@ -54,6 +55,35 @@ class BranchRow:
             result.append(np.concatenate([prompt, self.tokens[start : start + length]]))
             start += length
         return result
+
+
+AnyRow = TypeVar("AnyRow", bound=BranchRow)
+
+
+def with_branches(row: AnyRow, kept: Bool[Array, " branches"]) -> AnyRow:
+    """The row with some of its branches; pairs go with any branch of theirs that is left out."""
+    lengths = np.asarray(row.branch_lengths)
+    inside = np.concatenate([np.ones(row.prompt_length, bool), np.repeat(kept, lengths)])
+    whole = kept[row.pairs].all(1)
+    return replace(
+        row,
+        tokens=row.tokens[inside],
+        branch_lengths=tuple(lengths[kept].tolist()),
+        pairs=(np.cumsum(kept) - 1)[row.pairs[whole]],
+        rank=row.rank[kept],
+    )
+
+
+def is_paired(row: BranchRow) -> Bool[Array, " branches"]:
+    """Whether each branch is in a pair."""
+    return np.isin(np.arange(len(row.branch_lengths)), row.pairs)
+
+
+def joint_pairs(rows: Sequence[BranchRow]) -> Int[Array, "pairs 2"]:
+    """Pairs of several rows, as numbers of branches within all of them together."""
+    counts = np.asarray([len(row.branch_lengths) for row in rows], np.int64)
+    moved = [row.pairs + start for row, start in zip(rows, np.cumsum(counts) - counts, strict=True)]
+    return np.concatenate([np.zeros((0, 2), np.int64), *moved])
 
 
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:

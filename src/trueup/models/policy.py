@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trueup.data.branches import BranchRow
+from trueup.functional.greedy import most_likely
 from trueup.functional.logprobs import Logits, OtherStates, read_tokens
-from trueup.models.branch_model import BranchModel
+from trueup.models.branch_model import BranchModel, read_by
 from trueup.models.branching import Layout, targets_of
+from trueup.models.mixing import mixed_inputs
 from trueup.models.sharing import Sharing
 
 
@@ -74,6 +76,7 @@ class PolicyModel(BranchModel):
         entropy: bool = False,
         value: bool = False,
         reference: OtherStates | Literal["base"] | None = None,
+        mix: float = 0.0,
     ) -> Tokens:
         """What the policy says of all response tokens of a layout made by `self.layout`.
 
@@ -84,10 +87,13 @@ class PolicyModel(BranchModel):
                 used in every pass, or in none.
             reference: The model that the whole distributions are compared with: its states of the same tokens, as
                 `reference_states` makes them, or "base" for this model without its adapter.
+            mix: Share of the policy's own prediction in each response token that is read, found by a pass without
+                gradient; the input embeddings are then not learned through what is read.
         """
         source, target, branch = targets_of(layout)
         other = self._base_states(layout, source) if reference == "base" else reference
-        states = self._reading_states(layout, source, hidden=value)
+        inputs = self._mixed_inputs(layout, (source, target), mix=mix) if mix else None
+        states = self._reading_states(layout, source, hidden=value, inputs=inputs)
         read = read_tokens(
             states.read,
             layout.input_ids.flatten()[target],
@@ -99,17 +105,25 @@ class PolicyModel(BranchModel):
         values = self._values(states.hidden) if value else None
         return Tokens(read.logprob, branch, entropy=read.entropy, forward_kl=read.forward_kl, value=values)
 
-    def _reading_states(self, layout: Layout, source: Tensor, *, hidden: bool, bare: bool = False) -> "_States":
+    def _reading_states(
+        self, layout: Layout, source: Tensor, *, hidden: bool, bare: bool = False, inputs: Tensor | None = None
+    ) -> "_States":
         """States at the slots that predict each response token, and how they become logits."""
         if self.sharing != "separate":
-            states = self.states(layout)[source]
+            states = self.states(layout, inputs=inputs)[source]
             return _States(states, states, partial(self.logits, bare=bare), self.vocabulary)
         # The model's own way to its logits, which is what the start-up check holds the short cut against.
-        out = self.core(
-            layout.input_ids, attention_mask=layout.real.long(), use_cache=False, output_hidden_states=hidden
-        )
+        read = read_by(layout, inputs)
+        out = self.core(**read, attention_mask=layout.real.long(), use_cache=False, output_hidden_states=hidden)
         last = out.hidden_states[-1].flatten(0, 1)[source] if hidden else None
         return _States(out.logits.flatten(0, 1)[source], last, _as_they_are, out.logits.shape[-1])
+
+    def _mixed_inputs(self, layout: Layout, slots: tuple[Tensor, Tensor], *, mix: float) -> Tensor:
+        source, target = slots
+        with torch.no_grad():
+            states = self._reading_states(layout, source, hidden=False)
+            predicted = most_likely(states.read, states.logits, vocabulary=states.vocabulary)
+        return mixed_inputs(self.core.get_input_embeddings(), layout.input_ids, target, predicted, mix=mix)
 
     @torch.no_grad()
     def _base_states(self, layout: Layout, source: Tensor) -> OtherStates:

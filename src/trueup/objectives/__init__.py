@@ -8,6 +8,13 @@ learns from its own samples: PPO is `ppo` with `value_loss`, GRPO `grpo` with `f
 
 from collections.abc import Mapping
 
+from trueup.objectives.advantage.a_lol import ALol
+from trueup.objectives.advantage.a_lol_kl import ALolKL
+from trueup.objectives.advantage.a_lol_ref_free import ALolRefFree
+from trueup.objectives.advantage.a_lol_seq import ALolSeq
+from trueup.objectives.advantage.r_gold import RGold
+from trueup.objectives.advantage.r_lol import RLol
+from trueup.objectives.advantage.wbc import WBC
 from trueup.objectives.policy.grpo import GRPO
 from trueup.objectives.policy.grpo_tokens import GRPOTokens
 from trueup.objectives.policy.ppo import PPO
@@ -30,6 +37,22 @@ from trueup.objectives.policy.reinforce_normalized import ReinforceNormalized
 from trueup.objectives.policy.rloo import RLOO
 from trueup.objectives.policy.superhf import SuperHF
 from trueup.objectives.policy.value_loss import ValueLoss
+from trueup.objectives.preference.alpha_dpo import AlphaDPO
+from trueup.objectives.preference.cdpo import CDPO
+from trueup.objectives.preference.chi_squared_dpo import ChiSquaredDPO
+from trueup.objectives.preference.chi_squared_po import ChiSquaredPO
+from trueup.objectives.preference.dpo import DPO
+from trueup.objectives.preference.forward_kl_dpo import ForwardKLDPO
+from trueup.objectives.preference.h_dpo import HDPO
+from trueup.objectives.preference.hinge import HingeDPO
+from trueup.objectives.preference.inpo import INPO
+from trueup.objectives.preference.ipo import IPO
+from trueup.objectives.preference.ipo_mean import IPOMean
+from trueup.objectives.preference.js_dpo import JensenShannonDPO
+from trueup.objectives.preference.kto_pair import KTOPair
+from trueup.objectives.preference.modpo import MODPO
+from trueup.objectives.preference.robust_dpo import RobustDPO
+from trueup.objectives.preference.simpo import SimPO
 from trueup.objectives.reward.bradley_terry import BradleyTerry
 from trueup.objectives.reward.bsr import BatchSumToZero
 from trueup.objectives.reward.centering import Centering
@@ -38,7 +61,10 @@ from trueup.objectives.reward.hinge import Hinge
 from trueup.objectives.reward.logit_normalized import LogitNormalized
 from trueup.objectives.reward.margin import Margin
 from trueup.objectives.reward.plackett_luce import PlackettLuce
-from trueup.types import OnlineObjective, RewardObjective
+from trueup.objectives.supervised.ift import IFT
+from trueup.objectives.supervised.ift_paper import IFTPaper
+from trueup.objectives.supervised.sft import NegativeLogLikelihood
+from trueup.types import OnlineObjective, PolicyObjective, RewardObjective
 
 REWARD_OBJECTIVES: Mapping[str, type[RewardObjective]] = {
     "bradley_terry": BradleyTerry,
@@ -82,29 +108,91 @@ POLICY_REGULARIZERS: Mapping[str, type[OnlineObjective]] = {
     "released_sqrt_chi_squared": ReleasedSqrtChiSquared,
 }
 
+ADVANTAGE_OBJECTIVES: Mapping[str, type[PolicyObjective]] = {
+    "a_lol": ALol,
+    "a_lol_ref_free": ALolRefFree,
+    "a_lol_seq": ALolSeq,
+    "a_lol_kl": ALolKL,
+    "r_lol": RLol,
+    "wbc": WBC,
+    "r_gold": RGold,
+}
+
+SUPERVISED_OBJECTIVES: Mapping[str, type[PolicyObjective]] = {
+    "sft": NegativeLogLikelihood,
+    "ift": IFT,
+    "ift_paper": IFTPaper,
+}
+
+PREFERENCE_OBJECTIVES: Mapping[str, type[PolicyObjective]] = {
+    "dpo": DPO,
+    "ipo": IPO,
+    "ipo_mean": IPOMean,
+    "cdpo": CDPO,
+    "robust_dpo": RobustDPO,
+    "hinge": HingeDPO,
+    "simpo": SimPO,
+    "kto_pair": KTOPair,
+    "forward_kl_dpo": ForwardKLDPO,
+    "js_dpo": JensenShannonDPO,
+    "alpha_dpo": AlphaDPO,
+    "chi_squared_dpo": ChiSquaredDPO,
+    "chi_squared_po": ChiSquaredPO,
+    "h_dpo": HDPO,
+    "modpo": MODPO,
+    "inpo": INPO,
+}
+
 __all__ = [
+    "ADVANTAGE_OBJECTIVES",
+    "CDPO",
+    "DPO",
     "GRPO",
+    "HDPO",
+    "IFT",
+    "INPO",
+    "IPO",
+    "MODPO",
     "POLICY_OBJECTIVES",
     "POLICY_REGULARIZERS",
     "PPO",
+    "PREFERENCE_OBJECTIVES",
     "REWARD_OBJECTIVES",
     "REWARD_REGULARIZERS",
     "RLOO",
+    "SUPERVISED_OBJECTIVES",
+    "WBC",
+    "ALol",
+    "ALolKL",
+    "ALolRefFree",
+    "ALolSeq",
+    "AlphaDPO",
     "BatchSumToZero",
     "BradleyTerry",
     "Centering",
     "ChiSquared",
+    "ChiSquaredDPO",
+    "ChiSquaredPO",
     "DirectRewards",
     "EntropyBonus",
     "ForwardKL",
+    "ForwardKLDPO",
     "ForwardKLPrior",
     "ForwardKLPriorSum",
     "ForwardKLk3",
     "GRPOTokens",
     "Hinge",
+    "HingeDPO",
+    "IFTPaper",
+    "IPOMean",
+    "JensenShannonDPO",
+    "KTOPair",
     "LogitNormalized",
     "Margin",
+    "NegativeLogLikelihood",
     "PlackettLuce",
+    "RGold",
+    "RLol",
     "Reinforce",
     "ReinforceNormalized",
     "ReleasedChiSquared",
@@ -113,6 +201,8 @@ __all__ = [
     "ReverseKL",
     "ReverseKLToGo",
     "ReverseKLk2",
+    "RobustDPO",
+    "SimPO",
     "SqrtChiSquared",
     "SuperHF",
     "Tsallis",

@@ -51,3 +51,20 @@ def two_groups(*, dtype: torch.dtype = torch.float64) -> PolicyBatch:
         entropy=torch.full_like(logprob, 0.5).requires_grad_(),
         forward_kl=torch.tensor([0.1, 0.3, 0.0, 0.4, 0.2, 0.2], dtype=dtype).requires_grad_(),
     )
+
+
+def two_preferences(*, dtype: torch.dtype = torch.float64) -> PolicyBatch:
+    """The responses of `two_groups` as two pairs, chosen first, at the start of a round.
+
+    The pairs' log-ratios differ by log 4 and 0; the rewards that other objectives give, by 2 and 0.
+    """
+    drawn = two_groups(dtype=dtype)
+    return PolicyBatch(
+        logprob=drawn.logprob,
+        branch=drawn.branch,
+        prompt=drawn.prompt,
+        reference=drawn.reference,
+        pairs=torch.tensor([[0, 1], [2, 3]]),
+        previous=drawn.behaviour,
+        reward=drawn.reward,
+    )

@@ -1,4 +1,4 @@
-"""`trueup audit policy`: whether runs of online optimisation went too far, from what was watched."""
+"""`trueup audit policy`: whether runs went too far, from what was watched, or what policies do on held-out prompts."""
 
 import json
 import logging
@@ -13,11 +13,14 @@ from trueup.files import check_output, write_text, written_together
 from trueup.measure.bootstrap import Resampling
 from trueup.measure.foreign_logs import RunLog, read_log
 from trueup.measure.log_dialects import DIALECTS
+from trueup.measure.policy_audit_verdict import headline as policy_headline
 from trueup.measure.policy_run import RunRecord, audit_runs
 from trueup.measure.policy_run_verdict import headline
-from trueup.recipes.config import Recipe, check_range, dump
+from trueup.recipes.config import dump
+from trueup.recipes.offline_settings import OfflineInputs
 from trueup.recipes.places import named_places
 from trueup.recipes.provenance import versions
+from trueup.recipes.run_recipe import refuse_unmeasured
 from trueup.report.page import write_page
 from trueup.report.policy_run import policy_run_page
 
@@ -27,36 +30,19 @@ _TRAINING = ("proxy", "entropy", "equal_groups")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditPolicy(Recipe):
-    """Measure runs of online optimisation side by side.
+class AuditPolicy(OfflineInputs):
+    """Measure runs side by side: from the record of their own samples, or on held-out prompts and pairs.
 
     Args:
-        runs: Run folders, or log files of other frameworks; `name=` in front names one.
-        output: Folder of `audit.json` and `report.html`.
         dialect: Whose names log files use: trl, trl-ppo, verl or openrlhf; told from the names by default.
-        examples: Prompts of each run whose responses are shown.
-        resamples: Bootstrap resamples behind each interval.
-        level: Coverage of the intervals.
-        seed: Seed of the intervals.
     """
 
-    runs: list[str]
-    output: Path = Path("policy-audit")
     dialect: str = "auto"
-    examples: int = 3
-    resamples: int = 1000
-    level: float = 0.95
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.runs:
-            raise RecipeError("no run is named; write `trueup audit policy RUN ...`")
+        super().__post_init__()
         if self.dialect not in ("auto", *DIALECTS):
             raise RecipeError(f"dialect must be auto or one of {', '.join(DIALECTS)}, got {self.dialect}")
-        check_range(self, "resamples", low=1)
-        check_range(self, "examples", "seed", low=0)
-        if not 0 < self.level < 1:
-            raise RecipeError(f"level must lie between 0 and 1, got {self.level}")
 
 
 @dataclass(frozen=True)
@@ -72,23 +58,29 @@ class PolicyAudit:
     folder: Path
 
     def summary(self) -> str:
-        """One line and the verdict for each run, and where the page is."""
+        """One line and the verdict for each run or policy, and where the page is."""
         marks = {"good": "+", "watch": "~", "bad": "-"}
+        told = headline if "runs" in self.audit else policy_headline
         lines = []
-        for name, result in self.audit["runs"].items():
+        for name, result in self.audit.get("runs", self.audit.get("policies", {})).items():
             found = [f"  {marks[one['level']]} {one['text']}" for one in result["verdict"]]
-            lines += [f"{name}: {headline(result)}", *found, ""]
+            lines += [f"{name}: {told(result)}", *found, ""]
         return "\n".join([*lines, f"report: {self.folder / 'report.html'}"])
 
 
 def audit_policy(recipe: AuditPolicy) -> PolicyAudit:
-    """Read every run, measure, and write `audit.json` and `report.html`.
+    """Read every run, or measure every policy where prompts or pairs are given; write `audit.json` and `report.html`.
 
     Raises:
-        DataError: A run or a log cannot be used.
-        RecipeError: Two runs have one name, or whose log it is cannot be told.
+        DataError: A run, a log, prompts or pairs cannot be used.
+        RecipeError: Two runs have one name, whose log it is cannot be told, or a judge cannot be used.
+        CheckpointError: A policy cannot be loaded.
         OutputError: The folder cannot be written.
     """
+    if recipe.is_asked:
+        from trueup.recipes.audit_offline import audit_offline  # records of runs need no model code
+
+        return PolicyAudit(audit_offline(recipe), recipe.output)
     check_output(recipe.output, folder=True)
     places = named_places([_named(run) for run in recipe.runs])
     records = {name: read_run(Path(place), dialect=recipe.dialect) for name, place in places.items()}
@@ -126,6 +118,7 @@ def read_run(place: Path, *, dialect: str = "auto") -> RunRecord:
             stopped=_stopped(place / "stopped.json"),
             training=_series(_training_log(place / "metrics.jsonl")),
         )
+    refuse_unmeasured(place)
     ours = dialect == "auto" and (place / "recipe.yaml").is_file() and (place / "metrics.jsonl").is_file()
     log = read_log(place, dialect="trueup-training" if ours else dialect)
     note = "Nothing was watched: these are means of training rollouts" if ours else f"Read as a log of {log.dialect}"

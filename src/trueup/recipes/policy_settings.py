@@ -1,9 +1,6 @@
 """The recipe of `trueup train policy`."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator
 
 from trueup.anchors import ANCHORS
 from trueup.anchors.ema import ExponentialAverage
@@ -15,7 +12,8 @@ from trueup.objectives import POLICY_OBJECTIVES, POLICY_REGULARIZERS
 from trueup.objectives.policy.ppo import PPO
 from trueup.objectives.policy.rloo import RLOO
 from trueup.objectives.policy.value_loss import ValueLoss
-from trueup.recipes.config import Choice, Recipe, check_range, choice
+from trueup.recipes.choices import choices
+from trueup.recipes.config import Recipe, check_range, choice
 from trueup.recipes.places import named_places
 from trueup.recipes.policy_rollouts import ROLLOUT_ENGINES
 from trueup.recipes.run_settings import Schedule, TrainingRun
@@ -23,13 +21,6 @@ from trueup.rewards.shaping import Shaping
 from trueup.train.prompt_order import Rhythm
 from trueup.train.references import is_compared
 from trueup.types import OnlineObjective
-
-
-def _several(value: Any) -> Any:
-    """One term stands for a list of it; "none" for an empty one."""
-    if value is None or value == "none":
-        return []
-    return value if isinstance(value, list | tuple) else [value]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,11 +136,7 @@ class TrainPolicy(TrainingRun):
     reward: str | list[str] | dict[str, str]
     reward_weights: list[float] | None = None
     method: choice(POLICY_OBJECTIVES, default="rloo") = field(default_factory=RLOO)  # type: ignore[valid-type]
-    regularizers: Annotated[
-        list[choice(POLICY_REGULARIZERS, default="entropy")],  # type: ignore[valid-type]
-        BeforeValidator(_several),
-        Choice(POLICY_REGULARIZERS),
-    ] = field(default_factory=list)
+    regularizers: choices(POLICY_REGULARIZERS, default="entropy") = field(default_factory=list)  # type: ignore[valid-type]
     kl_coefficient: float = 0.05
     reference: str | None = None
     anchor: choice(ANCHORS, default="frozen") = None  # type: ignore[valid-type]

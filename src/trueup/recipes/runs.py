@@ -4,20 +4,25 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerCallback
 
 from trueup.data.selection import Selection
 from trueup.errors import DataError, RecipeError, TrueupError
 from trueup.files import move_into_place, output_errors, remove_leftovers, write_text
+from trueup.models.policy import PolicyModel
+from trueup.models.policy_checkpoints import new_policy
 from trueup.recipes.config import dump
 from trueup.recipes.resume import check_same_recipe
 from trueup.recipes.run_settings import TrainingRun
+from trueup.rewards.base import Reward
+from trueup.rewards.load import load_reward
+from trueup.rewards.weighted import WeightedSum
 from trueup.train.branch_trainer import BranchTrainer
 from trueup.train.callbacks import ProgressBar
 from trueup.train.prepare import Prepared
@@ -53,6 +58,35 @@ def adapter_errors(model: str) -> Iterator[None]:
         raise
     except ValueError as error:
         raise RecipeError(f"lora cannot be used with {model}: {str(error).splitlines()[0]}") from error
+
+
+def build_policy_model(recipe: TrainingRun, tokenizer: PreTrainedTokenizerBase) -> PolicyModel:
+    """The policy to train, as a recipe describes it.
+
+    Raises:
+        CheckpointError: There is no causal model at that place.
+        RecipeError: The adapter cannot be put on the model.
+    """
+    with adapter_errors(recipe.model):
+        model = new_policy(
+            recipe.model,
+            tokenizer=tokenizer,
+            from_scratch=recipe.from_scratch,
+            lora=recipe.lora.build() if recipe.lora else None,
+            trust_remote_code=recipe.trust_remote_code,
+        )
+    if recipe.gradient_checkpointing:
+        model.core.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def weighted_rewards(recipe: TrainingRun, places: Mapping[str, str], weights: Sequence[float]) -> Reward:
+    """The weighted sum of rewards at several places, or the only one itself where it has no weight."""
+    parts = [
+        load_reward(f"{label}={place}", token_budget=recipe.token_budget, trust_remote_code=recipe.trust_remote_code)
+        for label, place in places.items()
+    ]
+    return WeightedSum(parts=parts, weights=weights) if weights or len(parts) > 1 else parts[0]
 
 
 def run(trainer: BranchTrainer[Any], checkpoint: Path | None, bar: ProgressBar) -> None:

@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArgum
 
 from trueup.data.demonstrations import PromptFile, read_prompts
 from trueup.data.rows import Prompt
-from trueup.data.templates import TextFormat
 from trueup.models.checkpoints import format_of, load_tokenizer, read_side_file
 from trueup.models.heads.value import without_value_head
 from trueup.models.policy import PolicyModel
@@ -26,13 +25,12 @@ from trueup.recipes.policy_rollouts import rollout_engine
 from trueup.recipes.policy_settings import TrainPolicy
 from trueup.recipes.provenance import versions
 from trueup.recipes.resume import check_same_data, checkpoint_to_resume
-from trueup.recipes.runs import adapter_errors, finish, open_run, run
+from trueup.recipes.runs import build_policy_model, finish, open_run, run, weighted_rewards
 from trueup.recipes.watching import watch_gold
 from trueup.report.page import write_page
 from trueup.report.training import read_log, training_page
 from trueup.rewards.base import Reward
 from trueup.rewards.load import load_reward
-from trueup.rewards.weighted import WeightedSum
 from trueup.train.anchor_callback import AnchorCallback
 from trueup.train.callbacks import MetricsFile, ProgressBar
 from trueup.train.online_trainer import OnlineTrainer
@@ -81,7 +79,8 @@ def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = 
     file = read_prompts(recipe.data.train, split=recipe.data.split, limit=recipe.data.limit)
     tokenizer = load_tokenizer(recipe.tokenizer or recipe.model, trust_remote_code=recipe.trust_remote_code)
     set_seed(recipe.seed)
-    model, form = _build_model(recipe, tokenizer)
+    model = build_policy_model(recipe, tokenizer)
+    form = format_of(recipe.model, tokenizer, read_side_file(Path(recipe.model)), model.core)
     prompts = usable_prompts(recipe, file, tokenizer, form)
     watched = watched_prompts(recipe, prompts, tokenizer, form)
     reward, gold = load_rewards(recipe), _gold_of(recipe)
@@ -126,29 +125,10 @@ def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = 
     return TrainedPolicy(folder, lines[-1] if lines else {}, long, _reason(recipe.output))
 
 
-def _build_model(recipe: TrainPolicy, tokenizer: PreTrainedTokenizerBase) -> tuple[PolicyModel, TextFormat]:
-    with adapter_errors(recipe.model):
-        model = new_policy(
-            recipe.model,
-            tokenizer=tokenizer,
-            from_scratch=recipe.from_scratch,
-            lora=recipe.lora.build() if recipe.lora else None,
-            trust_remote_code=recipe.trust_remote_code,
-        )
-    if recipe.gradient_checkpointing:
-        model.core.gradient_checkpointing_enable({"use_reentrant": False})
-    return model, format_of(recipe.model, tokenizer, read_side_file(Path(recipe.model)), model.core)
-
-
 def load_rewards(recipe: TrainPolicy) -> Reward:
     """What a recipe optimises."""
-    parts = [
-        load_reward(f"{label}={place}", token_budget=recipe.token_budget, trust_remote_code=recipe.trust_remote_code)
-        for label, place in recipe.rewards.items()
-    ]
-    if len(parts) == 1 and recipe.reward_weights is None:
-        return parts[0]
-    return WeightedSum(parts=parts, weights=recipe.reward_weights or [1.0] * len(parts))
+    several = recipe.reward_weights or ([1.0] * len(recipe.rewards) if len(recipe.rewards) > 1 else [])
+    return weighted_rewards(recipe, recipe.rewards, several)
 
 
 def _gold_of(recipe: TrainPolicy) -> Reward | None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,15 +19,14 @@ from trueup.errors import DataError, RecipeError
 from trueup.files import cache_folder
 from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import load_tokenizer
-from trueup.models.policy import PolicyModel
-from trueup.models.policy_checkpoints import new_policy
+from trueup.objectives import SUPERVISED_OBJECTIVES
 from trueup.objectives.supervised.sft import NegativeLogLikelihood
 from trueup.recipes.arguments import training_arguments
-from trueup.recipes.config import Recipe, check_range, dump
+from trueup.recipes.config import Recipe, check_range, choice, dump
 from trueup.recipes.provenance import versions
 from trueup.recipes.resume import check_same_data, checkpoint_to_resume
 from trueup.recipes.run_settings import TrainingRun
-from trueup.recipes.runs import TrainedRun, adapter_errors, early_stopping, finish, open_run, report_dropped, run
+from trueup.recipes.runs import TrainedRun, build_policy_model, early_stopping, finish, open_run, report_dropped, run
 from trueup.report.page import write_page
 from trueup.report.training import read_log, training_page
 from trueup.train.callbacks import MetricsFile, ProgressBar
@@ -101,12 +100,20 @@ class TrainSft(TrainingRun):
     Args:
         model: Directory or hub id of a causal language model.
         data: Where demonstrations come from.
+        method: What a demonstration is worth: its likelihood (sft), or that after prefixes which are partly the
+            policy's own (ift, ift_paper).
         seed: Seed of the order of the data, and of the weights when they are drawn.
     """
 
     data: Demonstrations
+    method: choice(SUPERVISED_OBJECTIVES, default="sft") = field(default_factory=NegativeLogLikelihood)  # type: ignore[valid-type]
     learning_rate: float = 1e-5
     batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method is None:
+            raise RecipeError(f"method must be one of {', '.join(SUPERVISED_OBJECTIVES)}, got none")
 
     @property
     def evaluates(self) -> bool:
@@ -130,7 +137,7 @@ def train_sft(recipe: TrainSft, *, callbacks: Sequence[TrainerCallback] = ()) ->
         selections["eval"] = data.select(data.eval, data.eval_split)
     tokenizer = load_tokenizer(recipe.tokenizer or recipe.model, trust_remote_code=recipe.trust_remote_code)
     set_seed(recipe.seed)
-    model = _build_model(recipe, tokenizer)
+    model = build_policy_model(recipe, tokenizer)
     form = infer_format(selections["train"].kept, tokenizer, max_length=data.max_length, kind=data.text_format)
     open_run(recipe)
     prepared = {name: _prepare(recipe, chosen.kept, tokenizer, form) for name, chosen in selections.items()}
@@ -144,7 +151,7 @@ def train_sft(recipe: TrainSft, *, callbacks: Sequence[TrainerCallback] = ()) ->
     trainer = PolicyTrainer(
         model,
         training_arguments(recipe, rows=len(train)),
-        terms=(NegativeLogLikelihood(),),
+        terms=(recipe.method,),
         train_dataset=train,
         eval_dataset=prepared["eval"].dataset if "eval" in prepared else None,
         tokenizer=tokenizer,
@@ -162,20 +169,6 @@ def train_sft(recipe: TrainSft, *, callbacks: Sequence[TrainerCallback] = ()) ->
     if trainer.is_world_process_zero():
         _write_page(recipe, provenance)
     return TrainedRun(folder, metrics, dropped)
-
-
-def _build_model(recipe: TrainSft, tokenizer: PreTrainedTokenizerBase) -> PolicyModel:
-    with adapter_errors(recipe.model):
-        model = new_policy(
-            recipe.model,
-            tokenizer=tokenizer,
-            from_scratch=recipe.from_scratch,
-            lora=recipe.lora.build() if recipe.lora else None,
-            trust_remote_code=recipe.trust_remote_code,
-        )
-    if recipe.gradient_checkpointing:
-        model.core.gradient_checkpointing_enable({"use_reentrant": False})
-    return model
 
 
 def _prepare(recipe: TrainSft, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, form: TextFormat) -> Prepared:

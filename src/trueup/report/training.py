@@ -12,6 +12,8 @@ _QUANTITIES = {
     "loss": "loss",
     "accuracy on training pairs": "accuracy",
     "accuracy on held-out pairs": "eval_accuracy",
+    "implied reward ranks training pairs": "rewards/accuracies",
+    "implied reward ranks held-out pairs": "eval_rewards/accuracies",
     "spread of rewards": "reward_std",
     "mean reward": "mean_reward",
     "reward of samples": "reward",

@@ -78,7 +78,7 @@ class ProgressBar(TrainerCallback):
             self.bar.close()
 
 
-_SHOWN = frozenset({"loss", "accuracy", "reward", "kl", "watch/gold", "watch/kl"})
+_SHOWN = frozenset({"loss", "accuracy", "rewards/accuracies", "reward", "kl", "watch/gold", "watch/kl"})
 
 
 def _line(logs: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,8 +18,7 @@ from trueup.data.templates import TextFormat
 from trueup.errors import CheckpointError, OutputError, RecipeError, TrueupError
 from trueup.models.generation import Sampling
 from trueup.models.heads.value import load_value_head, save_value_head, with_value_head
-from trueup.models.plan import Part
-from trueup.models.policy import PolicyModel, Tokens
+from trueup.models.policy import PolicyModel
 from trueup.models.policy_checkpoints import PolicyCheckpoint
 from trueup.policies.engine import RolloutEngine
 from trueup.policies.model import ModelPolicy
@@ -31,10 +29,9 @@ from trueup.train.collecting import Collected, Collector
 from trueup.train.online_metrics import observe, warnings_of
 from trueup.train.policy_trainer import PolicyTrainer
 from trueup.train.prompt_order import Rhythm, minibatch, prompts_of
-from trueup.train.references import Reference, values
-from trueup.train.rollouts import BRANCH_FIELDS, TOKEN_FIELDS, RolloutRow, load_rows, save_rows
-from trueup.train.step import Step
-from trueup.types import OnlineObjective, PolicyBatch
+from trueup.train.references import Reference, is_compared, values
+from trueup.train.rollouts import RolloutRow, load_rows, save_rows
+from trueup.types import OnlineObjective
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +98,7 @@ class OnlineTrainer(PolicyTrainer):
         if args.max_steps <= 0:
             raise RecipeError(f"max_steps must be positive, got {args.max_steps}; an online run has no epochs")
         needs = {need for term in terms for need in term.needs}
-        if reference is None and (kl_coefficient or needs & {"reference", "forward_kl"}):
+        if reference is None and is_compared(terms, kl_coefficient=kl_coefficient):
             raise RecipeError("a KL coefficient or a term of the loss needs a reference")
         self.prompts, self.reward, self.rhythm = list(prompts), reward, rhythm
         self.needs, self.value_learning_rate = needs, value_learning_rate
@@ -205,23 +202,6 @@ class OnlineTrainer(PolicyTrainer):
     @property
     def _longest(self) -> int:
         return self.collector.policy.sampling.max_new_tokens
-
-    # What objectives see
-
-    def _batch(self, step: Step, part: Part, out: Tokens) -> PolicyBatch:
-        rows: list[RolloutRow] = [step.rows[i] for i in part]  # type: ignore[misc]
-        known: RolloutRow = step.rows[0]  # type: ignore[assignment]
-        device = out.logprob.device
-        fields: dict[str, Tensor] = {}
-        for names, held in ((TOKEN_FIELDS, "tokens_of"), (BRANCH_FIELDS, "branches_of")):
-            for name in names:
-                if name in getattr(known, held):
-                    pieces = [getattr(row, held)[name] for row in rows] or [getattr(known, held)[name][:0]]
-                    fields[name] = torch.cat(pieces).to(device)
-        for name in ("entropy", "value", "forward_kl"):
-            if getattr(out, name) is not None:
-                fields[name] = getattr(out, name)
-        return replace(super()._batch(step, part, out), **fields)
 
     def _values_now(self, rows: Sequence[RolloutRow]) -> list[Tensor]:
         return values(self.collector.policy.checkpoint.model, rows, token_budget=self.token_budget)

@@ -1,18 +1,21 @@
 """The trainer of policies on given responses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from trueup.data.branches import BranchRow, joint_pairs
 from trueup.models.heads.value import without_value_head
+from trueup.models.mixing import shared_mix
 from trueup.models.plan import Part
 from trueup.models.policy import PolicyModel, Tokens
 from trueup.models.policy_checkpoints import save_policy
 from trueup.train.branch_trainer import BranchTrainer
+from trueup.train.known_rows import known_fields
 from trueup.train.step import Step, Tally
 from trueup.types import PolicyBatch
 
@@ -21,9 +24,22 @@ class PolicyTrainer(BranchTrainer[Tokens]):
     """Trains a `PolicyModel`; arguments are those of `BranchTrainer`, terms are objectives of policies."""
 
     def _batch(self, step: Step, part: Part, out: Tokens) -> PolicyBatch:
-        counts = torch.tensor([len(step.rows[i].branch_lengths) for i in part], dtype=torch.int64)
-        prompt = torch.repeat_interleave(torch.arange(len(counts)), counts).to(out.logprob.device)
-        return PolicyBatch(logprob=out.logprob, branch=out.branch, prompt=prompt)
+        rows, device = [step.rows[i] for i in part], out.logprob.device
+        counts = torch.tensor([len(row.branch_lengths) for row in rows], dtype=torch.int64)
+        return PolicyBatch(
+            logprob=out.logprob,
+            branch=out.branch,
+            prompt=torch.repeat_interleave(torch.arange(len(counts)), counts).to(device),
+            pairs=torch.from_numpy(joint_pairs(rows)).to(device) if step.units["pair"] else None,
+            entropy=out.entropy,
+            forward_kl=out.forward_kl,
+            value=out.value,
+            **known_fields(step.rows, part, device=device),
+        )
+
+    def _wanted(self, rows: Sequence[BranchRow]) -> dict[str, Any]:
+        mix = shared_mix(self.terms)
+        return {"mix": mix} if mix else {}
 
     def _nothing(self, out: Tokens) -> Tokens:
         names = ("logprob", "branch", "entropy", "forward_kl", "value")

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -96,6 +96,64 @@ def prepare_replies(
     nothing = [Preferences((), (-1,) * len(row.responses)) for row in rows]
     keep = [i for i in range(len(rows)) if i not in dropped]
     return Prepared(BranchDataset(rows, table, nothing, keep=keep), tuple(dropped.values()), truncated)
+
+
+def prepare_pairs(
+    rows: Sequence[Row],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    form: TextFormat,
+    rule: PairRule = "all",
+    too_long: Literal["drop", "truncate"] = "drop",
+    cache: Path | None = None,
+) -> Prepared:
+    """Tokenise preferences for a policy, whose log-probabilities are of responses alone.
+
+    Responses that are in no pair are left out before anything is measured or cut. Pairs whose responses have the same
+    token ids are dropped; a row that has no other pair, or is too long, goes as a whole.
+    """
+    pairs_of_row = [(row, pairs_of(row, rule=rule)) for row in rows]
+    dropped = [_dropped_without(row) for row, pairs in pairs_of_row if not pairs]
+    paired = [_only_paired(row, pairs) for row, pairs in pairs_of_row if pairs]
+    unused = sum(len(row.responses) for row, pairs in pairs_of_row if pairs)
+    unused -= sum(len(row.responses) for row, _ in paired)
+    if unused:
+        logger.info("%d responses are in no pair and are not computed", unused)
+    rows = [row for row, _ in paired]
+    truncate = too_long == "truncate"
+    table = tokenize_rows(rows, tokenizer=tokenizer, form=form, truncate=truncate, cache=cache, seam="reply")
+    limit = form.max_length
+    keep, wanted = [], []
+    for i, (row, pairs) in enumerate(paired):
+        size = int(table.prompt_length[i]) + max(table.lengths(i))
+        apart = [pair for pair in pairs if not _all_alike(table, i, [pair])]
+        wanted.append(Preferences(tuple(apart), (-1,) * len(row.responses)))
+        if limit is not None and size > limit:
+            dropped.append(Dropped("too long", row.origin, row.id, f"{size} tokens, more than {limit}"))
+        elif not apart:
+            dropped.append(Dropped("same tokens", row.origin, row.id, "the responses have the same token ids"))
+        else:
+            keep.append(i)
+            dropped += [_same_tokens(row, pair) for pair in pairs if pair not in apart]
+    truncated = _cut_rows(table, limit) if truncate and limit is not None else 0
+    return Prepared(BranchDataset(rows, table, wanted, keep=keep, paired_only=True), tuple(dropped), truncated)
+
+
+def _only_paired(row: Row, pairs: Sequence[Pair]) -> tuple[Row, list[Pair]]:
+    """The row without responses that are in no pair, and its pairs by their new numbers."""
+    used = sorted({index for pair in pairs for index in pair})
+    place = {index: number for number, index in enumerate(used)}
+    kept = replace(row, responses=tuple(row.responses[index] for index in used))
+    return kept, [Pair(place[pair.chosen], place[pair.rejected]) for pair in pairs]
+
+
+def _dropped_without(row: Row) -> Dropped:
+    return Dropped("no preference", row.origin, row.id, "no response is preferred to another")
+
+
+def _same_tokens(row: Row, pair: Pair) -> Dropped:
+    detail = f"the responses {pair.chosen + 1} and {pair.rejected + 1} of those compared have the same token ids"
+    return Dropped("response pair of the same tokens", row.origin, row.id, detail)
 
 
 def _all_alike(table: TokenTable, row: int, pairs: Sequence[Pair]) -> bool:

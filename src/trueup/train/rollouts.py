@@ -1,7 +1,7 @@
 """Rollouts: what a policy drew for some prompts, and what is known of every token and branch of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,27 +9,29 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trueup.data.branches import BranchRow
 from trueup.errors import CheckpointError
 from trueup.functional.segments import last_token
 from trueup.models.generation import Reply
+from trueup.train.known_rows import BRANCH_FIELDS, TOKEN_FIELDS, KnownRow, with_known_branches, with_tokens
 from trueup.types import PolicyBatch
 
-TOKEN_FIELDS = ("behaviour", "reference", "token_reward", "advantage", "returns", "old_value")
-BRANCH_FIELDS = ("reward", "finished")
+__all__ = [
+    "BRANCH_FIELDS",
+    "TOKEN_FIELDS",
+    "RolloutRow",
+    "batch_of",
+    "load_rows",
+    "rollout_row",
+    "save_rows",
+    "token_rewards",
+    "with_batch",
+    "with_tokens",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutRow(BranchRow):
-    """A tokenised prompt with the replies that were drawn.
-
-    Args:
-        tokens_of: Values of each reply token, by the names of `PolicyBatch`.
-        branches_of: Values of each reply, by the same names.
-    """
-
-    tokens_of: Mapping[str, Tensor] = field(default_factory=dict)
-    branches_of: Mapping[str, Tensor] = field(default_factory=dict)
+class RolloutRow(KnownRow):
+    """A tokenised prompt with the replies that were drawn, and what is known of them."""
 
 
 def rollout_row(prompt: Sequence[int], replies: Sequence[Reply], *, index: int) -> RolloutRow:
@@ -52,14 +54,6 @@ def rollout_row(prompt: Sequence[int], replies: Sequence[Reply], *, index: int) 
         tokens_of={"behaviour": torch.from_numpy(behaviour.astype(np.float32))},
         branches_of={"finished": torch.tensor([reply.finished for reply in replies])},
     )
-
-
-def with_tokens(rows: Sequence[RolloutRow], **values: Sequence[Tensor]) -> list[RolloutRow]:
-    """Rows that know more of their tokens: one tensor a row under each name."""
-    return [
-        replace(row, tokens_of={**row.tokens_of, **{name: each[i] for name, each in values.items()}})
-        for i, row in enumerate(rows)
-    ]
 
 
 def batch_of(rows: Sequence[RolloutRow]) -> PolicyBatch:
@@ -87,28 +81,13 @@ def with_batch(rows: Sequence[RolloutRow], batch: PolicyBatch) -> list[RolloutRo
     if batch.kept is None:
         return known
     chosen = zip(known, torch.split(batch.kept, counts), strict=True)
-    return [_only(row, kept) for row, kept in chosen if bool(kept.any())]
+    return [with_known_branches(row, kept) for row, kept in chosen if bool(kept.any())]
 
 
 def _split(batch: PolicyBatch, names: Sequence[str], sizes: Sequence[int]) -> list[dict[str, Tensor]]:
     found = {name: getattr(batch, name) for name in names}
     pieces = {name: torch.split(value, list(sizes)) for name, value in found.items() if value is not None}
     return [{name: piece[i] for name, piece in pieces.items()} for i in range(len(sizes))]
-
-
-def _only(row: RolloutRow, kept: Tensor) -> RolloutRow:
-    """The row with some of its branches."""
-    lengths = torch.tensor(row.branch_lengths)
-    token_kept = torch.repeat_interleave(kept, lengths)
-    inside = np.concatenate([np.ones(row.prompt_length, bool), token_kept.numpy()])
-    return replace(
-        row,
-        tokens=row.tokens[inside],
-        branch_lengths=tuple(lengths[kept].tolist()),
-        rank=row.rank[kept.numpy()],
-        tokens_of={name: value[token_kept] for name, value in row.tokens_of.items()},
-        branches_of={name: value[kept] for name, value in row.branches_of.items()},
-    )
 
 
 def token_rewards(batch: PolicyBatch, *, kl_coefficient: float) -> Tensor:

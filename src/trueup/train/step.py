@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trueup import objectives
 from trueup.data.branches import BranchRow
 from trueup.functional.masked import masked_sum
 from trueup.types import Coupled, PolicyObjective, RewardObjective, Stats
@@ -145,8 +146,23 @@ def reduce_loss(
 
 
 def term_name(term: object) -> str:
-    """`BatchSumToZero` -> `batch_sum_to_zero`, `ReverseKL` -> `reverse_kl`."""
-    return _WORDS.sub("_", type(term).__name__).lower()
+    """What a recipe calls a term; of one that is in no table, its class in small letters: `MyTerm` -> `my_term`."""
+    return _NAMES.get(type(term)) or _WORDS.sub("_", type(term).__name__).lower()
+
+
+_NAMES = {
+    kind: name
+    for table in (
+        objectives.REWARD_OBJECTIVES,
+        objectives.REWARD_REGULARIZERS,
+        objectives.POLICY_OBJECTIVES,
+        objectives.POLICY_REGULARIZERS,
+        objectives.SUPERVISED_OBJECTIVES,
+        objectives.PREFERENCE_OBJECTIVES,
+        objectives.ADVANTAGE_OBJECTIVES,
+    )
+    for name, kind in table.items()
+}
 
 
 # Where a word begins: after a small letter, at the last capital of a row of them, or at a `k2` behind one.

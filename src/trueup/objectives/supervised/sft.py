@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from trueup.functional.policy_batch import kept_tokens
 from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NegativeLogLikelihood:
     """Negative log-likelihood of each response token, prompts not counted.
 
@@ -18,4 +19,4 @@ class NegativeLogLikelihood:
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """One value per response token, in nats."""
-        return Loss(values=-batch.logprob)
+        return Loss(-batch.logprob, kept_tokens(batch))

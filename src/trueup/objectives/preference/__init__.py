@@ -1,0 +1,1 @@
+"""Policies that learn from given preferences: one method, one file."""

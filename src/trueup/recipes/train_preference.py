@@ -1,0 +1,210 @@
+"""`trueup train preference`: from preferences to a policy."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
+
+from trueup.data.fingerprint import fingerprint
+from trueup.data.rows import Row
+from trueup.data.templates import TextFormat, infer_format
+from trueup.errors import NonFiniteError, RecipeError
+from trueup.files import cache_folder
+from trueup.models.branch_model import check_sharing
+from trueup.models.checkpoints import format_of, load_tokenizer, read_side_file
+from trueup.models.policy import PolicyModel
+from trueup.models.policy_checkpoints import load_policy_checkpoint
+from trueup.recipes.arguments import training_arguments
+from trueup.recipes.config import dump
+from trueup.recipes.preference_settings import TrainPreference
+from trueup.recipes.provenance import versions
+from trueup.recipes.resume import check_same_data, checkpoint_to_resume
+from trueup.recipes.runs import (
+    TrainedRun,
+    build_policy_model,
+    early_stopping,
+    finish,
+    open_run,
+    report_dropped,
+    run,
+    weighted_rewards,
+)
+from trueup.report.page import write_page
+from trueup.report.training import read_log, training_page
+from trueup.train.callbacks import MetricsFile, ProgressBar
+from trueup.train.dataset import BranchDataset
+from trueup.train.preference_trainer import PreferenceTrainer
+from trueup.train.prepare import Prepared, prepare_pairs
+from trueup.train.reference_cache import model_fingerprint, pass_budget
+from trueup.train.references import AdapterOff, ModelReference, logprobs
+
+__all__ = ["TrainPreference", "train_preference"]
+
+logger = logging.getLogger(__name__)
+
+
+def train_preference(recipe: TrainPreference, *, callbacks: Sequence[TrainerCallback] = ()) -> TrainedRun:
+    """Train a policy on preferences as the recipe says; each prompt is computed once for all its responses.
+
+    Raises:
+        DataError: Data cannot be used; nothing was written.
+        CheckpointError: A model or a checkpoint to resume from cannot be used.
+        OutputError: The run directory cannot be written.
+        NonFiniteError: The loss, the reference or a reward is NaN; the rows are named.
+    """
+    checkpoint = checkpoint_to_resume(recipe.output, resume=recipe.resume)
+    selections = recipe.data.selections(seed=recipe.seed)
+    tokenizer = load_tokenizer(recipe.tokenizer or recipe.model, trust_remote_code=recipe.trust_remote_code)
+    set_seed(recipe.seed)
+    model = build_policy_model(recipe, tokenizer)
+    form = _format(recipe, model, tokenizer, selections["train"].kept)
+    open_run(recipe)
+    prepared = {name: _prepare(recipe, chosen.kept, tokenizer, form) for name, chosen in selections.items()}
+    sources = {"train": recipe.data.train, "eval": str(recipe.data.eval)}
+    dropped = report_dropped(recipe.output, selections, prepared, sources=sources, max_length=recipe.data.max_length)
+    provenance = _provenance(recipe, selections["train"].kept, dropped)
+    if checkpoint is not None:
+        check_same_data(checkpoint, fingerprint=provenance["data"]["fingerprint"], source=recipe.data.train)
+    bar = ProgressBar("preference")
+    known = [MetricsFile(recipe.output / "metrics.jsonl"), bar, *early_stopping(recipe), *callbacks]
+    trainer = _trainer(recipe, model, prepared, tokenizer=tokenizer, form=form, provenance=provenance, callbacks=known)
+    run(trainer, checkpoint, bar)
+    metrics = trainer.evaluate() if "eval" in prepared else trainer.state.log_history[-1]
+    folder = finish(recipe, trainer)
+    if trainer.is_world_process_zero():
+        _write_page(recipe, provenance)
+    return TrainedRun(folder, metrics, dropped)
+
+
+def _format(
+    recipe: TrainPreference, model: PolicyModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]
+) -> TextFormat:
+    side = read_side_file(Path(recipe.model))
+    if recipe.data.text_format == "auto" and side:
+        stored = format_of(recipe.model, tokenizer, side, model.core)
+        return replace(stored, max_length=recipe.data.max_length)
+    return infer_format(rows, tokenizer, max_length=recipe.data.max_length, kind=recipe.data.text_format)
+
+
+def _cache(recipe: TrainPreference) -> Path:
+    return recipe.data.cache or cache_folder()
+
+
+def _prepare(
+    recipe: TrainPreference, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, form: TextFormat
+) -> Prepared:
+    return prepare_pairs(
+        rows,
+        tokenizer=tokenizer,
+        form=form,
+        rule=recipe.data.pairs,
+        too_long=recipe.data.too_long,
+        cache=_cache(recipe) / "tokens",
+    )
+
+
+def _trainer(
+    recipe: TrainPreference,
+    model: PolicyModel,
+    prepared: Mapping[str, Prepared],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    form: TextFormat,
+    provenance: Mapping[str, Any],
+    callbacks: Sequence[TrainerCallback],
+) -> PreferenceTrainer:
+    """The trainer, whose rows know everything that the loss needs of them."""
+    known = {name: _rewarded(recipe, one.dataset) for name, one in prepared.items()}
+    trainer = PreferenceTrainer(
+        model,
+        training_arguments(recipe, rows=len(known["train"])),
+        terms=recipe.terms,
+        train_dataset=known["train"],
+        eval_dataset=known.get("eval"),
+        tokenizer=tokenizer,
+        form=form,
+        token_budget=recipe.token_budget,
+        provenance=provenance,
+        callbacks=callbacks,
+    )
+    model.settle()  # the trainer has moved the weights to their device
+    check_sharing(model, [known["train"][i] for i in range(min(2, len(known["train"])))])
+    logger.info(model.describe_sharing())
+    _compare(recipe, trainer, model, tokenizer)
+    return trainer
+
+
+def _compare(
+    recipe: TrainPreference, trainer: PreferenceTrainer, model: PolicyModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Look up, or compute once, what other models say; the start is the policy itself, before its first step."""
+    folder, budget = _cache(recipe) / "logprobs", pass_budget(recipe.token_budget, model.device)
+    at_start = [name for name in ("reference", "previous") if name in recipe.needs]
+    if recipe.reference is not None:
+        at_start.remove("reference")
+        held = _load_reference(recipe, tokenizer).to(model.device)
+        held.settle()
+        known = model_fingerprint(held, adapter=True)
+        reference = ModelReference(held, token_budget=budget)
+        trainer.hold_against(reference.logprobs, model=known, names=["reference"], folder=folder)
+    if at_start:
+        model.eval()
+        start = AdapterOff(model, token_budget=budget).logprobs if recipe.lora else None
+        compute = start or partial(logprobs, model, token_budget=budget)
+        known = model_fingerprint(model, adapter=False)
+        trainer.hold_against(compute, model=known, names=at_start, folder=folder)
+
+
+def _load_reference(recipe: TrainPreference, tokenizer: PreTrainedTokenizerBase) -> PolicyModel:
+    found = load_policy_checkpoint(
+        str(recipe.reference), dtype=torch.float32, trust_remote_code=recipe.trust_remote_code
+    )
+    if found.tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise RecipeError(
+            f"{recipe.reference}: has another vocabulary than {recipe.tokenizer or recipe.model}, so that its "
+            "log-probabilities would be of other text; name a reference with the policy's tokenizer"
+        )
+    return found.model
+
+
+def _rewarded(recipe: TrainPreference, dataset: BranchDataset) -> BranchDataset:
+    """The rows with the weighted rewards of other objectives, where the loss needs them."""
+    if not recipe.rewards:
+        return dataset
+    reward = weighted_rewards(recipe, recipe.rewards, recipe.weights)
+    rows = [dataset.text(i) for i in range(len(dataset))]
+    texts = [[one.text for one in row.responses] for row in rows]
+    found = torch.from_numpy(reward.score([row.prompt for row in rows], texts).reward).float()
+    groups = torch.split(found, [len(group) for group in texts])
+    wrong = next((i for i, group in enumerate(groups) if not bool(group.isfinite().all())), None)
+    if wrong is not None:
+        raise NonFiniteError(f"{rows[wrong].origin}: a reward of its responses is not finite; mend the reward")
+    return dataset.with_known(branches_of={"reward": groups})
+
+
+def _provenance(recipe: TrainPreference, rows: Sequence[Row], dropped: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "recipe": yaml.safe_load(dump(recipe)),
+        "data": {"train": recipe.data.train, "rows": len(rows), "fingerprint": fingerprint(rows)},
+        "dropped": dict(dropped),
+        "versions": versions(),
+        "seed": recipe.seed,
+    }
+
+
+def _write_page(recipe: TrainPreference, provenance: Mapping[str, Any]) -> None:
+    data = provenance["data"]
+    facts = {
+        "data": f"{data['train']} ({data['rows']} rows, {data['fingerprint'][:16]})",
+        "seed": str(recipe.seed),
+        **provenance["versions"],
+    }
+    log = read_log(recipe.output / "metrics.jsonl")
+    page = training_page(recipe.output.resolve().name, log, facts=facts, recipe=dump(recipe))
+    write_page(page, recipe.output / "report.html")
