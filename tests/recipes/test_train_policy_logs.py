@@ -26,7 +26,8 @@ def test_the_page_names_what_is_logged_and_nothing_else(done, base, tmp_path):
     train_policy(recipe(base, tmp_path, method=PPO(), regularizers=terms, max_steps=1))
     seen = names_logged(tmp_path / "run") | names_logged(done)
     assert {one for one in seen if not re.match("train_|total_flos", one)} <= documented()
-    assert {one for one in in_words if not one.startswith("loss/")} <= seen
+    elsewhere = {"engine_gap"}  # where another engine draws, as in tests of the collector
+    assert {one for one in in_words if not one.startswith("loss/")} <= seen | elsewhere
 
 
 def test_the_bar_shows_how_a_policy_does():

@@ -15,6 +15,7 @@ from trueup.objectives import GRPO, PPO, SuperHF
 from trueup.objectives.policy.regularizers.forward_kl_k3 import ForwardKLk3
 from trueup.objectives.policy.regularizers.forward_kl_prior_sum import ForwardKLPriorSum
 from trueup.objectives.policy.value_loss import ValueLoss
+from trueup.recipes import runs
 from trueup.recipes import train_policy as module
 from trueup.recipes.run_settings import LoraRecipe
 from trueup.recipes.train_policy import train_policy
@@ -59,7 +60,8 @@ def test_the_value_head_may_have_a_learning_rate_of_its_own(base, tmp_path):
 def test_with_an_adapter_the_reference_is_the_model_without_it(anchor, base, tmp_path, monkeypatch):
     made = []
     original = module.new_policy
-    monkeypatch.setattr(module, "new_policy", lambda *args, **options: made.append(1) or original(*args, **options))
+    for place in (module, runs):
+        monkeypatch.setattr(place, "new_policy", lambda *args, **options: made.append(1) or original(*args, **options))
     asked = recipe(base, tmp_path, lora=LoraRecipe(rank=2, alpha=8), watch=watch(tmp_path), anchor=anchor)
     finished = train_policy(asked)
     assert len(made) == (1 if anchor is None else 2)  # an average needs a place of its own
