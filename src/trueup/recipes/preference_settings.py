@@ -172,7 +172,8 @@ class TrainPreference(TrainingRun):
             others = "" if self.weighs else "the other objectives' rewards as "
             cure = "leave out reward" if self.rewards else f"name {others or 'what scores responses as '}--reward PLACE"
             raise RecipeError(f"{type(self.method).__name__} and reward do not go together; {cure}")
-        self._check_weighing() if self.weighs else self._check_pairing()
+        check = self._check_weighing if self.weighs else self._check_pairing
+        check()
         if self.rewards:
             self._check_weights()
 

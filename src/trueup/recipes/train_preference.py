@@ -1,7 +1,8 @@
 """`trueup train preference`: from preferences to a policy."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 import yaml
+from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from trueup.data.fingerprint import fingerprint
@@ -20,6 +22,8 @@ from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import format_of, load_tokenizer, read_side_file
 from trueup.models.policy import PolicyModel
 from trueup.models.policy_checkpoints import load_policy_checkpoint
+from trueup.recipes.advantage_rows import PriorityTrainer
+from trueup.recipes.advantages import Weighed, weigh
 from trueup.recipes.arguments import training_arguments
 from trueup.recipes.config import dump
 from trueup.recipes.preference_settings import TrainPreference
@@ -40,7 +44,7 @@ from trueup.report.training import read_log, training_page
 from trueup.train.callbacks import MetricsFile, ProgressBar
 from trueup.train.dataset import BranchDataset
 from trueup.train.preference_trainer import PreferenceTrainer
-from trueup.train.prepare import Prepared, prepare_pairs
+from trueup.train.prepare import Prepared, prepare_pairs, prepare_replies
 from trueup.train.reference_cache import model_fingerprint, pass_budget
 from trueup.train.references import AdapterOff, ModelReference, logprobs
 
@@ -50,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 
 def train_preference(recipe: TrainPreference, *, callbacks: Sequence[TrainerCallback] = ()) -> TrainedRun:
-    """Train a policy on preferences as the recipe says; each prompt is computed once for all its responses.
+    """Train a policy on preferences or rewards of responses; each prompt is computed once for all its responses.
 
     Raises:
         DataError: Data cannot be used; nothing was written.
@@ -59,27 +63,33 @@ def train_preference(recipe: TrainPreference, *, callbacks: Sequence[TrainerCall
         NonFiniteError: The loss, the reference or a reward is NaN; the rows are named.
     """
     checkpoint = checkpoint_to_resume(recipe.output, resume=recipe.resume)
-    selections = recipe.data.selections(seed=recipe.seed)
+    read = recipe.data.single_responses if recipe.weighs else recipe.data.selections
+    selections = read(seed=recipe.seed)
     tokenizer = load_tokenizer(recipe.tokenizer or recipe.model, trust_remote_code=recipe.trust_remote_code)
     set_seed(recipe.seed)
     model = build_policy_model(recipe, tokenizer)
     form = _format(recipe, model, tokenizer, selections["train"].kept)
     open_run(recipe)
-    prepared = {name: _prepare(recipe, chosen.kept, tokenizer, form) for name, chosen in selections.items()}
+    content = fingerprint(selections["train"].kept)
+    if checkpoint is not None:
+        check_same_data(checkpoint, fingerprint=content, source=recipe.data.train)
+    plain = {name: _prepare(recipe, chosen.kept, tokenizer, form) for name, chosen in selections.items()}
+    weighed = _weighed(recipe, plain, model, tokenizer=tokenizer, form=form)
+    prepared = weighed.prepared
     sources = {"train": recipe.data.train, "eval": str(recipe.data.eval)}
     dropped = report_dropped(recipe.output, selections, prepared, sources=sources, max_length=recipe.data.max_length)
-    provenance = _provenance(recipe, selections["train"].kept, dropped)
-    if checkpoint is not None:
-        check_same_data(checkpoint, fingerprint=provenance["data"]["fingerprint"], source=recipe.data.train)
+    data = {"train": recipe.data.train, "rows": len(selections["train"].kept), "fingerprint": content}
+    provenance = _provenance(recipe, data, dropped, weighed=weighed)
     bar = ProgressBar("preference")
     known = [MetricsFile(recipe.output / "metrics.jsonl"), bar, *early_stopping(recipe), *callbacks]
-    trainer = _trainer(recipe, model, prepared, tokenizer=tokenizer, form=form, provenance=provenance, callbacks=known)
+    trainer = _trainer(recipe, model, weighed, tokenizer=tokenizer, form=form, provenance=provenance, callbacks=known)
     run(trainer, checkpoint, bar)
     metrics = trainer.evaluate() if "eval" in prepared else trainer.state.log_history[-1]
     folder = finish(recipe, trainer)
     if trainer.is_world_process_zero():
         _write_page(recipe, provenance)
-    return TrainedRun(folder, metrics, dropped)
+    told = {"kept_share": weighed.facts["kept_share"]} if weighed.facts else {}
+    return TrainedRun(folder, {**metrics, **told}, dropped)
 
 
 def _format(
@@ -99,20 +109,52 @@ def _cache(recipe: TrainPreference) -> Path:
 def _prepare(
     recipe: TrainPreference, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, form: TextFormat
 ) -> Prepared:
-    return prepare_pairs(
-        rows,
-        tokenizer=tokenizer,
-        form=form,
-        rule=recipe.data.pairs,
-        too_long=recipe.data.too_long,
-        cache=_cache(recipe) / "tokens",
-    )
+    how, cache = recipe.data, _cache(recipe) / "tokens"
+    if recipe.weighs:
+        return prepare_replies(rows, tokenizer=tokenizer, form=form, too_long=how.too_long, cache=cache)
+    return prepare_pairs(rows, tokenizer=tokenizer, form=form, rule=how.pairs, too_long=how.too_long, cache=cache)
+
+
+def _weighed(
+    recipe: TrainPreference,
+    prepared: Mapping[str, Prepared],
+    model: PolicyModel,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    form: TextFormat,
+) -> Weighed:
+    """Rows that know what their responses weigh; one process finds it, and the others read it."""
+    if not recipe.weighs:
+        return Weighed(prepared=prepared, priorities=None, facts={})
+    arguments = training_arguments(recipe, rows=1)  # says where models compute, and which process is the first
+    with arguments.main_process_first(local=False, desc="rewards and values"):
+        return weigh(
+            recipe,
+            prepared,
+            tokenizer=tokenizer,
+            form=form,
+            reference=partial(_reference, recipe, model, tokenizer, device=arguments.device),
+            kept=recipe.resume or arguments.process_index > 0,
+        )
+
+
+@contextmanager
+def _reference(
+    recipe: TrainPreference, model: PolicyModel, tokenizer: PreTrainedTokenizerBase, *, device: torch.device
+) -> Iterator[PolicyModel]:
+    """The reference: a model of its own, or the policy before its first step, without its adapter."""
+    held = model if recipe.reference is None else _load_reference(recipe, tokenizer)
+    held.to(device).eval()
+    held.settle()
+    own = held.pretrained if recipe.lora and held is model else None
+    with own.disable_adapter() if isinstance(own, PeftModel) else nullcontext():
+        yield held
 
 
 def _trainer(
     recipe: TrainPreference,
     model: PolicyModel,
-    prepared: Mapping[str, Prepared],
+    weighed: Weighed,
     *,
     tokenizer: PreTrainedTokenizerBase,
     form: TextFormat,
@@ -120,10 +162,13 @@ def _trainer(
     callbacks: Sequence[TrainerCallback],
 ) -> PreferenceTrainer:
     """The trainer, whose rows know everything that the loss needs of them."""
-    known = {name: _rewarded(recipe, one.dataset) for name, one in prepared.items()}
-    trainer = PreferenceTrainer(
+    known = {name: _rewarded(recipe, one.dataset) for name, one in weighed.prepared.items()}
+    priorities = weighed.priorities
+    rows = len(known["train"]) if priorities is None else sum(one > 0 for one in priorities)
+    trainer = PriorityTrainer(
         model,
-        training_arguments(recipe, rows=len(known["train"])),
+        training_arguments(recipe, rows=rows),
+        priorities=priorities,
         terms=recipe.terms,
         train_dataset=known["train"],
         eval_dataset=known.get("eval"),
@@ -146,7 +191,7 @@ def _compare(
     """Look up, or compute once, what other models say; the start is the policy itself, before its first step."""
     folder, budget = _cache(recipe) / "logprobs", pass_budget(recipe.token_budget, model.device)
     at_start = [name for name in ("reference", "previous") if name in recipe.needs]
-    if recipe.reference is not None:
+    if recipe.reference is not None and "reference" in at_start:
         at_start.remove("reference")
         held = _load_reference(recipe, tokenizer).to(model.device)
         held.settle()
@@ -174,8 +219,8 @@ def _load_reference(recipe: TrainPreference, tokenizer: PreTrainedTokenizerBase)
 
 
 def _rewarded(recipe: TrainPreference, dataset: BranchDataset) -> BranchDataset:
-    """The rows with the weighted rewards of other objectives, where the loss needs them."""
-    if not recipe.rewards:
+    """The rows with the weighted rewards of other objectives, where the loss needs them beside preferences."""
+    if recipe.weighs or not recipe.rewards:
         return dataset
     reward = weighted_rewards(recipe, recipe.rewards, recipe.weights)
     rows = [dataset.text(i) for i in range(len(dataset))]
@@ -188,14 +233,17 @@ def _rewarded(recipe: TrainPreference, dataset: BranchDataset) -> BranchDataset:
     return dataset.with_known(branches_of={"reward": groups})
 
 
-def _provenance(recipe: TrainPreference, rows: Sequence[Row], dropped: Mapping[str, int]) -> dict[str, Any]:
-    return {
+def _provenance(
+    recipe: TrainPreference, data: Mapping[str, Any], dropped: Mapping[str, int], *, weighed: Weighed
+) -> dict[str, Any]:
+    known = {
         "recipe": yaml.safe_load(dump(recipe)),
-        "data": {"train": recipe.data.train, "rows": len(rows), "fingerprint": fingerprint(rows)},
+        "data": dict(data),
         "dropped": dict(dropped),
         "versions": versions(),
         "seed": recipe.seed,
     }
+    return known | ({"advantages": dict(weighed.facts)} if weighed.facts else {})
 
 
 def _write_page(recipe: TrainPreference, provenance: Mapping[str, Any]) -> None:
@@ -203,8 +251,19 @@ def _write_page(recipe: TrainPreference, provenance: Mapping[str, Any]) -> None:
     facts = {
         "data": f"{data['train']} ({data['rows']} rows, {data['fingerprint'][:16]})",
         "seed": str(recipe.seed),
+        **_weights_in_words(provenance),
         **provenance["versions"],
     }
     log = read_log(recipe.output / "metrics.jsonl")
     page = training_page(recipe.output.resolve().name, log, facts=facts, recipe=dump(recipe))
     write_page(page, recipe.output / "report.html")
+
+
+def _weights_in_words(provenance: Mapping[str, Any]) -> dict[str, str]:
+    known = provenance.get("advantages")
+    if known is None:
+        return {}
+    share = f"{known['positive']} of {known['responses']} ({known['kept_share']:.1%})"
+    means = f", mean reward {known['mean_reward']:.4g}"
+    means += f", mean value {known['mean_value']:.4g}" if "mean_value" in known else ""
+    return {"responses of positive weight": share + means}
