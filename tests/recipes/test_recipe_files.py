@@ -6,6 +6,7 @@ import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
+from trueup.objectives.advantage.a_lol_seq import ALolSeq
 from trueup.objectives.preference.dpo import DPO
 from trueup.objectives.preference.h_dpo import HDPO
 from trueup.objectives.reward.bradley_terry import BradleyTerry
@@ -19,14 +20,14 @@ FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 LAUNCH = sorted(FOLDER.glob("accelerate_*.yaml"))
 POLICIES = sorted(FOLDER.glob("policy_*.yaml"))  # tests of `trueup train policy` load these
 PREFERENCES = sorted(FOLDER.glob("preference_*.yaml"))
-ITERATED = [FOLDER / "inpo.yaml"]  # so do those of `trueup train inpo`
+ITERATED = [FOLDER / "inpo.yaml", FOLDER / "modpo.yaml"]  # so do those of `trueup train inpo` and of modpo
 RECIPES = sorted(set(FOLDER.glob("*.yaml")) - {*LAUNCH, *POLICIES, *PREFERENCES, *ITERATED})
 
 
 def test_there_are_recipes():
     assert {path.stem for path in RECIPES} == {"skywork_llama31_8b_bsr", "hh_rlhf_tiny", "ultrafeedback_lora"}
     assert {path.stem for path in POLICIES} == {"policy_rloo_lora", "policy_ppo_ensemble"}
-    assert {path.stem for path in PREFERENCES} == {"preference_dpo_lora", "preference_hh_tiny"}
+    assert {path.stem for path in PREFERENCES} == {"preference_a_lol", "preference_dpo_lora", "preference_hh_tiny"}
     assert {path.stem for path in LAUNCH} == {"accelerate_fsdp2", "accelerate_ddp"}
 
 
@@ -42,7 +43,8 @@ def test_a_recipe_loads_and_says_how_it_is_run(path, tmp_path):
 
 
 def test_preferences_are_those_that_the_names_say():
-    dpo, hh = (load(TrainPreference, config=path) for path in PREFERENCES)
+    a_lol, dpo, hh = (load(TrainPreference, config=path) for path in PREFERENCES)
+    assert (a_lol.terms, a_lol.weighing.scale, a_lol.data.responses) == ((ALolSeq(clip=0.9),), "sigmoid", "chosen")
     assert (dpo.terms, dpo.lora.rank, dpo.reference) == ((DPO(beta=0.1),), 32, None)
     assert hh.terms == (HDPO(beta=0.1, alpha=0.95), ChosenLikelihood(coefficient=0.2))
 
