@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from trueup.recipes.data_split import DataSplit, data_split
     from trueup.recipes.demo import Demo, demo
     from trueup.recipes.inpo_settings import TrainInpo
+    from trueup.recipes.modpo_settings import TrainModpo
     from trueup.recipes.policy_settings import TrainPolicy
     from trueup.recipes.preference_settings import TrainPreference
     from trueup.recipes.score import Score, score
     from trueup.recipes.train_inpo import train_inpo
+    from trueup.recipes.train_modpo import train_modpo
     from trueup.recipes.train_policy import train_policy
     from trueup.recipes.train_preference import train_preference
     from trueup.recipes.train_reward import train_reward
@@ -64,10 +66,12 @@ _PLACES = {
     "trueup.recipes.data_split": ("DataSplit", "data_split"),
     "trueup.recipes.demo": ("Demo", "demo"),
     "trueup.recipes.inpo_settings": ("TrainInpo",),
+    "trueup.recipes.modpo_settings": ("TrainModpo",),
     "trueup.recipes.policy_settings": ("TrainPolicy",),
     "trueup.recipes.preference_settings": ("TrainPreference",),
     "trueup.recipes.score": ("Score", "score"),
     "trueup.recipes.train_inpo": ("train_inpo",),
+    "trueup.recipes.train_modpo": ("train_modpo",),
     "trueup.recipes.train_policy": ("train_policy",),
     "trueup.recipes.train_preference": ("train_preference",),
     "trueup.recipes.train_reward": ("train_reward",),
@@ -96,6 +100,7 @@ __all__ = [
     "PlackettLuce",
     "Score",
     "TrainInpo",
+    "TrainModpo",
     "TrainPolicy",
     "TrainPreference",
     "TrainReward",
@@ -111,6 +116,7 @@ __all__ = [
     "read_rows",
     "score",
     "train_inpo",
+    "train_modpo",
     "train_policy",
     "train_preference",
     "train_reward",

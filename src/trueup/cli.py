@@ -22,6 +22,7 @@ STOPPED = {
     ("train", "policy"): _RESUME,
     ("train", "preference"): _RESUME,
     ("train", "inpo"): "; the same command with --resume goes on from what was drawn, compared and learned",
+    ("train", "modpo"): "; the same command with --resume goes on from what was trained, scored and drawn",
     ("bestofn",): "; the same command goes on from what was drawn and scored",
     ("demo",): "; the same command with --overwrite begins anew",
 }
@@ -52,12 +53,17 @@ VERBS = (
     Verb(
         ("train", "preference"),
         "trueup.recipes.train_preference:TrainPreference:train_preference",
-        "train a policy on preferences between given responses, by DPO and its relatives",
+        "train a policy on preferences between given responses, or on rewards of single ones",
     ),
     Verb(
         ("train", "inpo"),
         "trueup.recipes.train_inpo:TrainInpo:train_inpo",
         "train a policy on preferences between its own responses, in rounds, by INPO",
+    ),
+    Verb(
+        ("train", "modpo"),
+        "trueup.recipes.train_modpo:TrainModpo:train_modpo",
+        "train policies on several objectives, one for each weighting, by MODPO: the front between them",
     ),
     Verb(
         ("train", "policy"),

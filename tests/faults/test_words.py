@@ -27,6 +27,9 @@ NEEDED = {
     "train policy": ["--model", "m", "--output", "o", "--data.train", "d", "--reward", "r"],
     "train preference": ["--model", "m", "--output", "o", "--data.train", "d"],
     "train inpo": ["--model", "m", "--output", "o", "--data.train", "d", "--oracle", "q:prefer"],
+    "train modpo": [
+        *("--model", "m", "--output", "o", "--data.train", "d", "--reward", "r", "--weights", "[[0.5, 0.5]]")
+    ],
     "train warp": ["--model", "m", "--output", "o", "--data.train", "d", "--reward", "r"],
     "train sft": ["--model", "m", "--output", "o", "--data.train", "d"],
     "audit reward": ["m", "--data", "d"],

@@ -14,6 +14,10 @@ from trueup.rewards.aggregates import Aggregate, aggregate_from
 from trueup.rewards.base import Reward
 from trueup.rewards.ensemble import Standardization
 from trueup.rewards.function import import_function
+from trueup.rewards.implicit import PREFIX as IMPLICIT
+from trueup.rewards.implicit import load_implicit
+from trueup.rewards.kept_scores import PREFIX as KEPT
+from trueup.rewards.kept_scores import load_kept
 from trueup.rewards.model import ModelReward
 from trueup.rewards.saved_ensemble import FILE, is_ensemble, load_ensemble, read_ensemble, standardization_from
 from trueup.rewards.servers import open_server
@@ -37,7 +41,9 @@ def load_reward(
         name: `package.module:function`, a directory of a model or a saved ensemble, a run directory of ours (its
             `model` is taken), a hub id; `http://HOST/PATH` of a reward server or `judge:http://HOST` of a judge, their
             settings being the query (`?protocol=vllm`, `?model=NAME`); or a YAML or JSON file of settings whose `kind`
-            is `http` or `judge`. `LABEL=` in front gives it a name for reports.
+            is `http` or `judge`; `implicit:PLACE` of a policy trained by DPO (`?beta=0.1&reference=PLACE` where its
+            training does not say them); `kept:FOLDER` of scores that a sweep keeps. `LABEL=` in front gives it a name
+            for reports.
         keep_hidden: Whether models return hidden states and norms.
         device: Where models run; CUDA if there is one.
         dtype: Type of weights; as saved by default.
@@ -49,7 +55,27 @@ def load_reward(
         RecipeError: The function cannot be imported, or settings cannot be used.
         CheckpointError: There is no such model, or it is no reward model.
     """
-    label, place = split_label(name)
+    label, place = ("", name) if name.startswith(IMPLICIT) else split_label(name)
+    load = partial(
+        load_reward,
+        device=device,
+        dtype=dtype,
+        token_budget=token_budget,
+        progress=progress,
+        trust_remote_code=trust_remote_code,
+    )
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if place.startswith(KEPT):
+        return load_kept(place, name=label, load=load)
+    if place.startswith(IMPLICIT):
+        return load_implicit(
+            place,
+            name=label,
+            device=chosen,
+            dtype=dtype,
+            token_budget=token_budget,
+            trust_remote_code=trust_remote_code,
+        )
     server = open_server(place, label=label, progress=progress)
     if server is not None:
         return server
@@ -58,17 +84,8 @@ def load_reward(
         return type(reward)(reward.function, label or reward.name)
     inside = Path(place) / "model"
     source = str(inside) if any((inside / file).is_file() for file in _MODEL_FILES) else place
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     named = label or Path(place).name
     if is_ensemble(source) and not _share_a_trunk(source):
-        load = partial(
-            load_reward,
-            device=device,
-            dtype=dtype,
-            token_budget=token_budget,
-            progress=progress,
-            trust_remote_code=trust_remote_code,
-        )
         return load_ensemble(source, load=load, name=named)
     load_model = load_lora_members if is_ensemble(source) else load_reward_model
     checkpoint = load_model(source, dtype=dtype, device=chosen, trust_remote_code=trust_remote_code)

@@ -150,7 +150,7 @@ def term_name(term: object) -> str:
     return _NAMES.get(type(term)) or _WORDS.sub("_", type(term).__name__).lower()
 
 
-_NAMES = {
+_NAMES: Mapping[type, str] = {
     kind: name
     for table in (
         objectives.REWARD_OBJECTIVES,
