@@ -29,6 +29,8 @@ from trueup.rewards.model import ModelReward
 from .conftest import FIT, POLICY, SETUP
 
 PLAN = ProxyPlan(pairs=20, fit=FIT)
+UNUSED = 0.137
+"""A strength of sum-to-zero that no other test of the laboratory trains with; its folder is shared."""
 
 
 def no_training(*args, **options):
@@ -212,8 +214,8 @@ def test_a_proxy_is_trained_once(world_zero, lab, proxy, monkeypatch):
     assert (again.training_norm, again.accuracy, again.parameters) == (
         proxy.training_norm, proxy.accuracy, proxy.parameters)  # fmt: skip
     monkeypatch.setattr(proxy_runs, "build_policy", lambda plan, folder: folder / plan.key)
-    bsr = (BradleyTerry(), BatchSumToZero(coefficient=0.1))
-    for other in (ProxyRun(plan=replace(PLAN, terms=bsr)), ProxyRun(plan=PLAN, trunk=replace(POLICY, seed=3))):
+    bsr = (BradleyTerry(), BatchSumToZero(coefficient=UNUSED))
+    for other in (ProxyRun(plan=replace(PLAN, terms=bsr)), ProxyRun(plan=PLAN, trunk=replace(POLICY, seed=31))):
         with pytest.raises(AssertionError, match="this trains"):
             run_proxy(world_zero, other, folder=lab)
 
@@ -280,4 +282,4 @@ def test_the_four_shifts_are_measured_once(tiny_scale, lab, monkeypatch):
     monkeypatch.setattr(shift_runs, "fit_reward", no_training)
     assert run_shifts(run, folder=lab) == found
     with pytest.raises(AssertionError, match="this trains"):
-        run_shifts(replace(run, terms=(BradleyTerry(), BatchSumToZero(coefficient=0.1))), folder=lab)
+        run_shifts(replace(run, terms=(BradleyTerry(), BatchSumToZero(coefficient=UNUSED))), folder=lab)
