@@ -17,6 +17,8 @@ from trueup.lab.gold_proxy import GOLD, ProxyScores, Setup
 from trueup.lab.proxy_runs import ProxyRun
 from trueup.lab.reproduce import bsr, rm_ensembles, scaling_laws
 from trueup.lab.reproduce.gathering import Arm, gather, gather_scores, over_worlds
+from trueup.lab.reproduce.h_dpo_runs import run_world as run_world_of_h_dpo
+from trueup.lab.reproduce.ift_runs import run_lake, run_problems
 from trueup.lab.reproduce.scale import Scale, World, full_scale, quick_scale, run_world, run_worlds
 from trueup.lab.shift_runs import ShiftRun
 from trueup.lab.tabular.runs import QUICK
@@ -27,12 +29,16 @@ from trueup.report.evidence import VERDICTS, evidence_markdown, read_claims
 from trueup.rewards.aggregates import Mean, WorstCase
 
 from .conftest import SETUP
+from .reproduce.made_verified import made_h_dpo_world, made_lake, made_problems
 
 TRAINED = ("scaling-laws", "rm-ensembles", "bsr")
 ONLINE = (
     "scaling-laws-rl", "bsr-rloo", "elastic-reset", "salsa", "warp", "rm-ensembles-ppo", "superhf",
     "correlated-proxies-language",
 )  # fmt: skip
+GAMES = ("inpo", "modpo", "a-lol")
+VERIFIED = ("h-dpo", "ift")
+"""A policy of seconds solves nothing; their worlds are made up, and one of each is carried out in their own tests."""
 TABULAR = "correlated-proxies"
 SEEN = "alarms"
 """Its alarm needs worlds in which gold falls, which policies of seconds do not give; they are made up."""
@@ -218,6 +224,28 @@ def made_alarm_worlds(monkeypatch):
 
 
 @pytest.fixture
+def made_verified_worlds(monkeypatch):
+    def worlds(job, scale, *, progress=False):
+        make = {run_world_of_h_dpo: a_h_dpo_world, run_lake: a_lake, run_problems: a_world_of_problems}[job]
+        return [make(seed) for seed in scale.seeds]
+
+    for module in ("h_dpo", "ift"):
+        monkeypatch.setattr(f"trueup.lab.reproduce.{module}.over_seeds", worlds)
+
+
+def a_h_dpo_world(seed):
+    return made_h_dpo_world(seed, entropy=lambda alpha: alpha, solved=lambda alpha: 0.3)
+
+
+def a_lake(seed):
+    return made_lake(seed, distance={}, success={})
+
+
+def a_world_of_problems(seed):
+    return made_problems(seed, solved={}, loss={})
+
+
+@pytest.fixture
 def small_scale(tiny_scale, monkeypatch):
     """Let the verb's quick scale be the tests'."""
     asked = []
@@ -231,12 +259,20 @@ def small_scale(tiny_scale, monkeypatch):
 
 
 def test_all_experiments_are_tried():
-    assert set(EXPERIMENTS) == {*TRAINED, *ONLINE, TABULAR, SEEN}
+    assert set(EXPERIMENTS) == {*TRAINED, *ONLINE, *GAMES, *VERIFIED, TABULAR, SEEN}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_verb_writes_a_page_that_can_be_read_back(
-    name, tmp_path, capsys, small_scale, few_shift_rows, little_drawing, made_alarm_worlds, monkeypatch
+    name,
+    tmp_path,
+    capsys,
+    small_scale,
+    few_shift_rows,
+    little_drawing,
+    made_alarm_worlds,
+    made_verified_worlds,
+    monkeypatch,
 ):
     output, seeds = tmp_path / "pages", 6 if name == SEEN else 2
     words = ["lab", "reproduce", name, "--quick", "true", "--workers", "1", "--seeds", str(seeds)]

@@ -7,12 +7,17 @@ from pathlib import Path
 
 from trueup.errors import RecipeError
 from trueup.files import check_output
+from trueup.lab.reproduce.a_lol import a_lol
 from trueup.lab.reproduce.alarms import alarms
 from trueup.lab.reproduce.bsr import bsr
 from trueup.lab.reproduce.bsr_rloo import bsr_rloo
 from trueup.lab.reproduce.correlated_proxies import correlated_proxies
 from trueup.lab.reproduce.correlated_proxies_language import correlated_proxies_language
 from trueup.lab.reproduce.elastic_reset import elastic_reset
+from trueup.lab.reproduce.h_dpo import h_dpo
+from trueup.lab.reproduce.ift import ift
+from trueup.lab.reproduce.inpo import inpo
+from trueup.lab.reproduce.modpo import modpo
 from trueup.lab.reproduce.rm_ensembles import rm_ensembles
 from trueup.lab.reproduce.rm_ensembles_ppo import rm_ensembles_ppo
 from trueup.lab.reproduce.salsa import salsa
@@ -38,6 +43,11 @@ EXPERIMENTS: dict[str, Callable[..., Evidence]] = {
     "warp": warp,
     "rm-ensembles-ppo": rm_ensembles_ppo,
     "superhf": superhf,
+    "h-dpo": h_dpo,
+    "ift": ift,
+    "inpo": inpo,
+    "modpo": modpo,
+    "a-lol": a_lol,
 }
 
 
@@ -47,7 +57,8 @@ class LabReproduce(Recipe):
 
     Args:
         names: Which: scaling-laws, rm-ensembles, bsr, alarms, correlated-proxies, correlated-proxies-language,
-            scaling-laws-rl, bsr-rloo, elastic-reset, salsa, warp, rm-ensembles-ppo, superhf.
+            scaling-laws-rl, bsr-rloo, elastic-reset, salsa, warp, rm-ensembles-ppo, superhf, h-dpo, ift, inpo,
+            modpo, a-lol.
         quick: A much smaller run that takes minutes, to see the whole.
         seeds: Number of independent worlds; 5 by default, 2 with quick.
         workers: Processes; each computes one world at a time. All cores by default.
