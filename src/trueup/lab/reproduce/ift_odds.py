@@ -30,7 +30,7 @@ class OddsRatio:
 
     >>> from trueup.objectives.example import two_preferences
     >>> [round(x, 4) for x in OddsRatio(coefficient=1.0)(two_preferences(), {}).values.tolist()]
-    [0.6931, 0.6931]
+    [0.2877, 0.4363]
     """
 
     unit: ClassVar[Unit] = "pair"
