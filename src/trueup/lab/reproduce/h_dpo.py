@@ -79,7 +79,8 @@ def _settings(worlds: Sequence[HDpoWorld], scale: Scale) -> dict[str, str]:
         "comparisons": f"up to {plan.pairs} a problem from {plan.drawn} own workings of each of {plan.problems}, none "
         f"in two; {with_interval(over(worlds, lambda world: world.pairs), digits=0)} in all",
         "training": f"beta {BETA:g} where nothing else is said, {how.steps} steps of {how.batch_size} "
-        f"comparisons, AdamW {how.learning_rate:g}",
+        f"comparisons, AdamW {how.learning_rate:g}; of four settings tried at alpha 1 in world 0 this beta was taken "
+        "for a pass@1 near the best and an effect of alpha that can be seen; a smaller beta has arms of its own",
         "measured": f"{plan.samples} workings of each of {plan.watched} other problems; entropy of whole workings; "
         f"temperatures {', '.join(f'{t:g}' for t in TEMPERATURES)}; hard are the {plan.hard:.0%} of which the "
         f"fewest of {plan.drawn} other workings of the start were right",
