@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,3 +43,9 @@ def _working_directory_first() -> Iterator[None]:
         yield
     finally:
         sys.path.remove(here)
+
+
+def told(error: Exception) -> str:
+    """What went wrong, and where in its author's code."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({place.filename}:{place.lineno}, in {place.name})"

@@ -54,7 +54,11 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> PreTrainedToken
 
 def write_scale_model(folder: Path, texts: Iterable[str], *, shape: Shape) -> None:
     """Write a tokenizer trained on `texts` and a configuration, from which models are drawn with `from_scratch`."""
-    tokenizer = train_tokenizer(texts, vocabulary=shape.vocabulary)
+    write_model(folder, train_tokenizer(texts, vocabulary=shape.vocabulary), shape=shape)
+
+
+def write_model(folder: Path, tokenizer: PreTrainedTokenizerFast, *, shape: Shape) -> None:
+    """Write a tokenizer and the configuration of a model of a shape with its vocabulary."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.width,

@@ -15,6 +15,7 @@ from trueup.data.templates import TextFormat
 from trueup.errors import DataError
 from trueup.files import write_text
 from trueup.recipes.inpo_settings import TrainInpo
+from trueup.recipes.policy_prompts import refuse_trained_on
 
 logger = logging.getLogger(__name__)
 
@@ -112,14 +113,5 @@ def watched_prompts(recipe: TrainInpo, asked: Sequence[Prompt]) -> tuple[Prompt,
     if recipe.watch is None:
         return ()
     file = read_prompts(recipe.watch.prompts, split=recipe.watch.split, limit=recipe.watch.limit)
-    known = set(asked)
-    shared = [origin for origin, prompt in zip(file.origins, file.prompts, strict=True) if prompt in known]
-    if shared:
-        raise DataError(
-            f"{len(shared)} of {len(file.prompts)} watched prompts are trained on",
-            file=shared[0].file,
-            row=shared[0].row,
-            expected="prompts that are held out",
-            cure="take them out of data.train, or watch others",
-        )
+    refuse_trained_on(file, asked)
     return file.prompts

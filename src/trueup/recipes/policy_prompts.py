@@ -47,16 +47,7 @@ def watched_prompts(
     if recipe.watch is None:
         return []
     file = read_prompts(recipe.watch.prompts, split=recipe.watch.split, limit=recipe.watch.limit)
-    known = set(prompts)
-    shared = [origin for origin, prompt in zip(file.origins, file.prompts, strict=True) if prompt in known]
-    if shared:
-        raise DataError(
-            f"{len(shared)} of {len(file.prompts)} watched prompts are trained on",
-            file=shared[0].file,
-            row=shared[0].row,
-            expected="prompts that are held out",
-            cure="take them out of data.train, or watch others",
-        )
+    refuse_trained_on(file, prompts)
     kept = _short_enough(recipe, file, tokenizer, form)
     if len(kept) < len(file.prompts):
         logger.warning("%d of %d watched prompts are too long", len(file.prompts) - len(kept), len(file.prompts))
@@ -91,3 +82,21 @@ def list_long(recipe: TrainPolicy, file: PromptFile, kept: Sequence[Prompt]) -> 
         write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
         logger.warning("%d prompts used; %d are too long (listed in %s)", len(kept), len(long), path)
     return len(long)
+
+
+def refuse_trained_on(file: PromptFile, prompts: Sequence[Prompt]) -> None:
+    """Stop if a prompt to watch is among those that are trained on.
+
+    Raises:
+        DataError: One is.
+    """
+    known = set(prompts)
+    shared = [origin for origin, prompt in zip(file.origins, file.prompts, strict=True) if prompt in known]
+    if shared:
+        raise DataError(
+            f"{len(shared)} of {len(file.prompts)} watched prompts are trained on",
+            file=shared[0].file,
+            row=shared[0].row,
+            expected="prompts that are held out",
+            cure="take them out of data.train, or watch others",
+        )

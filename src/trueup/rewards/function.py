@@ -2,14 +2,13 @@
 
 import inspect
 import math
-import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
 import numpy as np
 
-from trueup.callables import import_callable
+from trueup.callables import import_callable, told
 from trueup.data.rows import Prompt
 from trueup.errors import RecipeError, TrueupError
 from trueup.rewards.base import ScoreFunction, Scores
@@ -57,7 +56,7 @@ class FunctionReward:
         except TrueupError:
             raise
         except Exception as error:  # whatever its author's code raises
-            raise RecipeError(f"{self.name} failed on {len(completions)} responses: {_told(error)}") from error
+            raise RecipeError(f"{self.name} failed on {len(completions)} responses: {told(error)}") from error
 
     def _values(self, returned: object) -> list[Any]:
         if inspect.iscoroutine(returned):
@@ -66,12 +65,6 @@ class FunctionReward:
         if not isinstance(returned, Iterable):
             raise RecipeError(f"{self.name} returned {returned!r}; return a list of one number per response")
         return list(returned)
-
-
-def _told(error: Exception) -> str:
-    """What went wrong, and where in its author's code."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({place.filename}:{place.lineno}, in {place.name})"
 
 
 def _plain(prompt: Prompt) -> str | list[dict[str, str]]:

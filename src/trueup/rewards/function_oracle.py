@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxtyping import Float
 
-from trueup.callables import import_callable
+from trueup.callables import import_callable, told
 from trueup.data.rows import Prompt
 from trueup.errors import RecipeError, TrueupError
 from trueup.rewards.oracle import Array, checked_probabilities
@@ -50,8 +50,7 @@ class FunctionOracle:
         except TrueupError:
             raise
         except Exception as error:  # whatever its author's code raises
-            reason = f"{type(error).__name__}: {error}"
-            raise RecipeError(f"{self.name} failed on {len(prompts)} comparisons: {reason}") from error
+            raise RecipeError(f"{self.name} failed on {len(prompts)} comparisons: {told(error)}") from error
         if inspect.iscoroutine(returned):
             returned.close()
             raise RecipeError(f"{self.name} is an async function; write an ordinary one")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from trueup.data.rows import Row
 from trueup.files import PARTIAL, move_into_place, write_text
 from trueup.lab.fitting import Fit, fit_policy, quietly
-from trueup.lab.scale_models import BOS, EOS, PAD, Shape
+from trueup.lab.scale_models import BOS, EOS, PAD, Shape, write_model
 from trueup.models.policy_checkpoints import save_policy
 
 logger = logging.getLogger(__name__)
@@ -41,22 +41,7 @@ def write_character_model(folder: Path, alphabet: str, *, shape: Shape) -> None:
         alphabet: Characters that have tokens.
         shape: Size of the model; the alphabet takes the place of its vocabulary.
     """
-    tokenizer = character_tokenizer(alphabet)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=shape.width,
-        intermediate_size=-(-shape.width * 8 // 3 // 32) * 32,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads,
-        max_position_embeddings=shape.positions,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(folder)
-    config.save_pretrained(folder)
+    write_model(folder, character_tokenizer(alphabet), shape=shape)
 
 
 def build_character_policy(
