@@ -1,25 +1,9 @@
-"""Fronts of two rewards, both to be maximised."""
+"""Two rewards along a path."""
 
 import numpy as np
 from jaxtyping import Float
 
 Array = np.ndarray
-Points = Float[Array, "points 2"]
-
-
-def hypervolume(points: Points, worst: Float[Array, " 2"]) -> float:
-    """Area that at least one point is better than in both rewards, above the worst corner.
-
-    >>> hypervolume(np.array([[1.0, 3.0], [2.0, 2.0], [1.0, 1.0]]), np.zeros(2))
-    5.0
-    """
-    above = points[(points > worst).all(axis=1)]
-    area, height = 0.0, float(worst[1])
-    for first, second in above[np.argsort(-above[:, 0], kind="stable")]:
-        if second > height:
-            area += float((first - worst[0]) * (second - height))
-            height = float(second)
-    return area
 
 
 def along(path: Float[Array, "points 3"], at: float) -> Float[Array, " 2"]:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from scipy.special import expit
 
 from trueup.data.rows import Prompt, Response, Row
-from trueup.lab.games.pareto import along, hypervolume
+from trueup.lab.games.pareto import along
 from trueup.lab.gold_proxy import Setup, set_up
 from trueup.lab.offline_draws import likelihoods
 from trueup.lab.offline_looks import Looking, Shares, look_once
@@ -24,6 +24,7 @@ from trueup.lab.optimizing import Looks
 from trueup.lab.reproduce.h_dpo_runs import over_seeds
 from trueup.lab.reproduce.scale import Scale
 from trueup.lab.world import World
+from trueup.measure.pareto import hypervolume
 from trueup.objectives.preference.dpo import DPO
 from trueup.objectives.preference.modpo import MODPO
 from trueup.rewards.function import FunctionReward

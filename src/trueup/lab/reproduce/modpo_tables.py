@@ -10,7 +10,6 @@ from jaxtyping import Float
 from trueup.lab.games.descent import Descent
 from trueup.lab.games.matrix import Policies
 from trueup.lab.games.pairs import expected_pairs
-from trueup.lab.games.pareto import hypervolume
 from trueup.lab.games.play import bradley_terry
 from trueup.lab.games.responders import now, whole
 from trueup.lab.games.two_rewards import (
@@ -27,6 +26,7 @@ from trueup.lab.games.two_rewards import (
     two_rewards,
 )
 from trueup.lab.reproduce.scale import Scale
+from trueup.measure.pareto import hypervolume
 
 Array = np.ndarray
 
