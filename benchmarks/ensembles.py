@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 import harness
-import reward_training as base
+from reward_training_sides import HH_STEP, prepare_case
+from training import Clock, arguments
 
 MEMBERS, LAYERS = 5, 2
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -39,11 +40,11 @@ def worker(request: dict) -> dict:
     trees = [join(r["sequences"], pairs=[tuple(p) for p in r["pairs"]], index=i) for i, r in enumerate(rows)]
     loaded = load_reward_model(folder / "model")
     build, model = trainer_of(request["side"], loaded.model)
-    clock = base.Clock()
+    clock = Clock()
     trainer = build(
         model,
         TrainingArguments(
-            per_device_train_batch_size=request["step"], remove_unused_columns=False, **base.common(request, folder)
+            per_device_train_batch_size=request["step"], remove_unused_columns=False, **arguments(request, folder)
         ),
         terms=[BradleyTerry()] if request["case"] == "lora_bt" else [BradleyTerry(), BatchSumToZero()],
         train_dataset=trees,
@@ -91,8 +92,8 @@ def run(case: str, options) -> dict:
     repeats = options.repeats or (1 if options.quick else 3)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        facts = base.prepare_case("5m", folder, steps=steps)
-        request = {"folder": name, "step": base.HH_STEP, "threads": options.threads, "case": case}
+        facts = prepare_case("5m", folder, steps=steps)
+        request = {"folder": name, "step": HH_STEP, "threads": options.threads, "case": case}
 
         def side(label):
             return lambda: harness.in_process(Path(__file__), request | {"side": label}, threads=options.threads)

@@ -8,7 +8,8 @@ from typing import Any
 
 import harness
 import numpy as np
-import reward_training as base
+import small_models
+import training
 
 RLOO_KL, GRPO_KL = 0.05, 0.04
 NEW_TOKENS = 64
@@ -31,9 +32,9 @@ def prepare(folder: Path, *, size: str, prompts: int, tokens: int) -> dict[str, 
     draw = np.random.default_rng(SEED)
     syllables = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
     words = ["".join(draw.choice(syllables, draw.integers(2, 5))) for _ in range(20_000)]
-    base.build_model(folder / "reward", size, [" ".join(words)])
+    small_models.reward_model(folder / "reward", size, [" ".join(words)])
     tokenizer = AutoTokenizer.from_pretrained(folder / "reward")
-    if len(tokenizer) != base.SIZES[size]["vocab_size"]:
+    if len(tokenizer) != small_models.SIZES[size]["vocab_size"]:
         raise SystemExit(f"the tokenizer has {len(tokenizer)} tokens, so the policy would draw some that it lacks")
     made = [_prompt(tokenizer, draw.permutation(words), int(draw.uniform(0.6, 1.4) * tokens)) for _ in range(prompts)]
     (folder / "prompts.json").write_text(json.dumps(made))
@@ -113,7 +114,7 @@ def prompts_in_order(folder: Path, request: dict[str, Any]) -> list[str]:
 
 def arguments(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     changes = {"learning_rate": 1e-6, "max_steps": request["steps"], "seed": SEED, "logging_steps": 1}
-    return base.common(request, folder) | changes
+    return training.arguments(request, folder) | changes
 
 
 def trueup_trainer(folder: Path, request: dict[str, Any], *, policy: str = "policy", clock: Clock | None = None) -> Any:

@@ -13,7 +13,7 @@ import harness
 import policy_training as benchmark
 import policy_training_check as check
 import policy_training_sides as sides
-import reward_training
+import small_models
 
 TINY = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
 
@@ -81,7 +81,7 @@ def test_peak_memory_is_of_the_program_itself(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setitem(reward_training.SIZES, "tiny", TINY)
+    monkeypatch.setitem(small_models.SIZES, "tiny", TINY)
     facts = sides.prepare(tmp_path, size="tiny", prompts=4, tokens=20)
     prompts = json.loads((tmp_path / "prompts.json").read_text())
     assert len(set(prompts)) == 4

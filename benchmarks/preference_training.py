@@ -1,0 +1,148 @@
+"""Training on preferences against TRL's DPOTrainer: the same model, the same batches, the same losses.
+
+    python benchmarks/preference_training.py [--quick] [--json FILE] [--only 25m]
+
+DPO on HH pairs of at most 1024 tokens, 8 a step, with a random Llama of 25M parameters, 12.6M of them the tied
+embedding of 32,768 tokens; `--quick` takes a smaller model. The reference is the start. *Whole*: TRL asks its reference
+in every step, which is its default; ours asks once before the first step, and that time is shared out over the steps.
+*Cached*: both have asked before, and only steps are counted. `defaults` is TRL with its default gradient checkpointing.
+Times are those of the processor where there is one thread, of the clock where there are more.
+"""
+
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import harness
+import preference_training_sides as sides
+
+STEP = 8
+CASES = {"25m": "25m_32k", "5m": "5m_32k"}
+SETTINGS = {
+    "trueup": {"side": "trueup"},
+    "trl": {"side": "trl"},
+    "trl_cached": {"side": "trl", "cached": True},
+    "trl_defaults": {"side": "trl", "checkpointing": True},
+}
+TOLERANCE = 2e-4
+AIMS = {"whole": 4.0, "cached": 4.0, "memory": 0.5}
+
+Runs = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def worker(request: dict[str, Any]) -> dict[str, Any]:
+    """One measurement in this process."""
+    import torch
+
+    torch.set_num_threads(request["threads"])
+    train = sides.train_trueup if request["side"] == "trueup" else sides.train_trl
+    return train(Path(request["folder"]), request) | {"peak_mib": harness.peak_memory()}
+
+
+def step_seconds(run: Mapping[str, Any], kind: str) -> float:
+    """Median of a run's steps without the first, which pays for every kernel's first call."""
+    return harness.median(run["steps"][kind][1:] or run["steps"][kind])
+
+
+def with_reference(run: Mapping[str, Any], kind: str) -> float:
+    """A step, and its share of what asking the reference beforehand took."""
+    return step_seconds(run, kind) + run["reference"][kind] / len(run["steps"][kind])
+
+
+def summary(case: str, facts: Mapping[str, Any], runs: Runs, *, kind: str) -> dict[str, Any]:
+    """Medians of all sides, and ratios, each of neighbours in time.
+
+    Args:
+        case: Its name.
+        facts: What was trained on.
+        runs: The measurements of each side.
+        kind: Whose seconds count: `clock` or `processor`.
+    """
+    steps = {name: [step_seconds(run, kind) for run in many] for name, many in runs.items()}
+    whole = {name: [with_reference(run, kind) for run in many] for name, many in runs.items()}
+    ratios = {
+        "whole": _ratio(whole["trueup"], whole["trl"]),
+        "cached": _ratio(steps["trueup"], steps["trl_cached"]),
+    }
+    if "trl_defaults" in runs:
+        ratios["defaults"] = _ratio(whole["trueup"], whole["trl_defaults"])
+    memory = {name: harness.median([run["peak_mib"] for run in many]) for name, many in runs.items()}
+    return {
+        "case": case,
+        "data": facts,
+        "ratio": ratios,
+        "memory_ratio": {name: memory["trueup"] / memory[name] for name in memory if name != "trueup"},
+        "seconds_of": kind,
+        "step_seconds": {name: harness.median(many) for name, many in steps.items()},
+        "reference_seconds": {
+            name: harness.median([run["reference"][kind] for run in many]) for name, many in runs.items()
+        },
+        "pairs_per_second": {name: STEP / harness.median(many) for name, many in whole.items()},
+        "peak_mib": memory,
+        "losses": {name: many[0]["losses"] for name, many in runs.items()},
+        "missed": [name for name in ("whole", "cached") if ratios[name] < AIMS[name]]
+        + (["memory"] if memory["trueup"] / memory["trl_cached"] > AIMS["memory"] else []),
+        "checks": _checks(case, runs),
+    }
+
+
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    return harness.median([other / own for own, other in zip(ours, theirs, strict=True)])
+
+
+def _checks(case: str, runs: Runs) -> list[dict[str, Any]]:
+    """Equal losses, and losses that say something: at the start all are log 2."""
+    losses = runs["trueup"][0]["losses"]
+    found = []
+    for name in runs:
+        if name != "trueup":
+            apart = max(abs(a - b) for a, b in zip(losses, runs[name][0]["losses"], strict=True))
+            found.append(
+                {"name": f"{case}: equal loss at every step, {name}", "passed": apart < TOLERANCE, "difference": apart}
+            )
+    moved = max(abs(loss - math.log(2)) for loss in losses)
+    return [*found, {"name": f"{case}: the policy has left its reference", "passed": moved > 0.01, "moved": moved}]
+
+
+def run(case: str, *, steps: int, repeats: int, threads: int, settings: Sequence[str]) -> dict[str, Any]:
+    """All settings of one case in turn."""
+    with tempfile.TemporaryDirectory() as name:
+        facts = sides.prepare(Path(name), size=CASES[case], pairs=steps * STEP)
+
+        def side(setting: str) -> Any:
+            request = {"folder": name, "threads": threads, "step": STEP} | SETTINGS[setting]
+            return lambda: harness.in_process(Path(__file__), request, threads=threads)
+
+        runs = harness.alternate({setting: side(setting) for setting in settings}, repeats=repeats)
+    return summary(case, facts, runs, kind="processor" if threads == 1 else "clock")
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--worker"]:
+        print(json.dumps(worker(json.loads(sys.argv[2]))))
+        return
+    wanted = harness.arguments(__doc__ or "")
+    names = wanted.only or ["5m" if wanted.quick else "25m"]
+    parts = [
+        run(
+            name,
+            steps=3 if wanted.quick else 5,
+            repeats=wanted.repeats or (1 if wanted.quick else 3),
+            threads=wanted.threads,
+            settings=[key for key in SETTINGS if not (wanted.quick and key == "trl_defaults")],
+        )
+        for name in names
+    ]
+    checks = [check for part in parts for check in part["checks"]]
+    cases = {part["case"]: part for part in parts}
+    harness.finish(
+        {"benchmark": "preference_training", "threads": wanted.threads, "cases": cases, "checks": checks}, wanted.json
+    )
+
+
+if __name__ == "__main__":
+    main()
