@@ -75,8 +75,8 @@ def _losses(ours: Any, theirs: Any, *, found: Any, inputs: dict[str, Any]) -> tu
     """Loss and gradient of both after the same change of the weights; how far the log-probabilities moved."""
     import torch
 
+    from trueup.models.reading import logprobs
     from trueup.train.policy_trainer import PolicyTrainer
-    from trueup.train.references import logprobs
 
     model = ours.collector.policy.checkpoint.model
     for core in (model.core, theirs.model):

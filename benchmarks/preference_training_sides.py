@@ -64,10 +64,10 @@ def train_trueup(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
 
     from trueup.data.formats import read_rows
     from trueup.models.policy_checkpoints import new_policy
+    from trueup.models.reading import logprobs
     from trueup.objectives import DPO
     from trueup.train.preference_trainer import PreferenceTrainer
     from trueup.train.reference_cache import model_fingerprint, pass_budget
-    from trueup.train.references import logprobs
 
     rows, numbers = list(read_rows(harness.data_folder() / SOURCE).rows), _pairs(folder)["numbers"]
     dataset, tokenizer, form = _prepared(folder, rows, numbers)

@@ -10,10 +10,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from small_preferences import judged, make, policy, preferences
+from trueup.models.reading import logprobs
 from trueup.objectives.policy.regularizers.entropy_bonus import EntropyBonus
 from trueup.objectives.preference.kto_pair import KTOPair
 from trueup.train.reference_cache import model_fingerprint
-from trueup.train.references import logprobs
 
 STEP_ROWS = 8
 

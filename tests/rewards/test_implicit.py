@@ -98,7 +98,7 @@ def test_what_is_too_long_is_cut_and_said(base, tmp_path, caplog):
     run = saved(base, tmp_path / "run", moved=0.1, form=replace(FORM, max_length=12))
     found = load_implicit(f"implicit:{run}").score(["How? " * 20], [[" plums", " pears"]])
     assert np.isfinite(found.reward).all()
-    assert "1 rows exceed 12 tokens" in caplog.text
+    assert "2 of 2 responses exceed 12 tokens with their prompt and were cut" in caplog.text
 
 
 def test_what_cannot_be_used_is_refused(base, tmp_path):

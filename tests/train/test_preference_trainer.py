@@ -12,6 +12,7 @@ from small_preferences import judged, make, policy, preferences, with_random_ref
 from tiny_policies import plain_logprobs, reply_rows
 from tiny_training import largest_difference, step_once, weights
 from trueup.errors import NonFiniteError, RecipeError
+from trueup.models.reading import logprobs
 from trueup.objectives import PREFERENCE_OBJECTIVES
 from trueup.objectives.advantage.a_lol import ALol
 from trueup.objectives.policy.regularizers.entropy_bonus import EntropyBonus
@@ -25,7 +26,6 @@ from trueup.objectives.supervised.chosen import ChosenLikelihood
 from trueup.train.branch_trainer import OFFENDERS
 from trueup.train.preference_trainer import PreferenceTrainer
 from trueup.train.reference_cache import model_fingerprint
-from trueup.train.references import logprobs
 from trueup.train.step import Step
 
 ROWS = judged(12, seed=2)

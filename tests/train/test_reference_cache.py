@@ -15,10 +15,11 @@ from tiny_models import make_tokenizer, save_base
 from tiny_policies import plain_logprobs
 from trueup.errors import NonFiniteError
 from trueup.models.policy_checkpoints import load_policy_checkpoint, new_policy
+from trueup.models.reading import logprobs
 from trueup.train import reference_cache
 from trueup.train.prepare import prepare_pairs
 from trueup.train.reference_cache import Sharing, cached_logprobs, model_fingerprint
-from trueup.train.references import AdapterOff, logprobs
+from trueup.train.references import AdapterOff
 
 ROWS = judged(9, seed=1)
 DATASET = preferences(ROWS)

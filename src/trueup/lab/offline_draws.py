@@ -21,9 +21,9 @@ from trueup.lab.fitting import quietly
 from trueup.lab.offline_runs import weights_key
 from trueup.models.generation import Sampling
 from trueup.models.policy_checkpoints import load_policy_checkpoint
+from trueup.models.reading import logprobs
 from trueup.policies.model import ModelPolicy
 from trueup.train.prepare import prepare_replies
-from trueup.train.references import logprobs
 
 logger = logging.getLogger(__name__)
 

@@ -27,11 +27,11 @@ from trueup.files import PARTIAL, cache_folder, move_into_place, write_text
 from trueup.lab.fitting import quietly
 from trueup.models.checkpoints import read_side_file
 from trueup.models.policy_checkpoints import PolicyCheckpoint, load_policy_checkpoint, save_policy
+from trueup.models.reading import logprobs
 from trueup.train.dataset import BranchDataset
 from trueup.train.preference_trainer import PreferenceTrainer
 from trueup.train.prepare import prepare_pairs, prepare_replies
 from trueup.train.priority import priority_rows
-from trueup.train.references import logprobs
 from trueup.types import PolicyObjective
 
 logger = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ from trueup.errors import DataError, RecipeError
 from trueup.measure.policy_audit_records import Drawn, Judged, PairScores, Texts
 from trueup.models.branch_model import check_sharing
 from trueup.models.policy import PolicyModel
+from trueup.models.reading import logprobs
 from trueup.policies.base import Policy, Sample
 from trueup.policies.model import ModelPolicy
 from trueup.recipes.offline_policies import Made, in_words
@@ -32,7 +33,7 @@ from trueup.train.implied_rewards import batch_of_given, implied_rewards
 from trueup.train.model_sampling import StartedSample
 from trueup.train.policy_sampling import PolicySampler
 from trueup.train.prepare import prepare_pairs
-from trueup.train.references import ModelReference, logprobs
+from trueup.train.references import ModelReference
 
 Array = np.ndarray
 Load = Callable[[str], PolicyModel]

@@ -22,6 +22,7 @@ from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import format_of, load_tokenizer, read_side_file
 from trueup.models.policy import PolicyModel
 from trueup.models.policy_checkpoints import load_policy_checkpoint
+from trueup.models.reading import logprobs
 from trueup.recipes.advantage_rows import PriorityTrainer
 from trueup.recipes.advantages import Weighed, weigh
 from trueup.recipes.arguments import training_arguments
@@ -46,7 +47,7 @@ from trueup.train.dataset import BranchDataset
 from trueup.train.preference_trainer import PreferenceTrainer
 from trueup.train.prepare import Prepared, prepare_pairs, prepare_replies
 from trueup.train.reference_cache import model_fingerprint, pass_budget
-from trueup.train.references import AdapterOff, ModelReference, logprobs
+from trueup.train.references import AdapterOff, ModelReference
 
 __all__ = ["TrainPreference", "train_preference"]
 

@@ -1,7 +1,6 @@
 """The reward that a policy implies which was trained on preferences by DPO."""
 
 import contextlib
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
-from torch import Tensor
 
-from trueup.data.branches import BranchRow
-from trueup.data.rows import Origin, Prompt, Response, Row
-from trueup.data.tokens import TokenTable, tokenize_rows
+from trueup.data.rows import Prompt
 from trueup.endpoints.settings import build
 from trueup.errors import CheckpointError, NonFiniteError, RecipeError
 from trueup.models.branch_model import check_sharing
-from trueup.models.plan import cut
 from trueup.models.policy import PolicyModel
 from trueup.models.policy_checkpoints import PolicyCheckpoint, load_policy_checkpoint
+from trueup.models.reading import logprobs
 from trueup.rewards.base import Scores
 from trueup.rewards.flat import flatten
-
-logger = logging.getLogger(__name__)
+from trueup.rewards.scored_rows import scored_rows
 
 PREFIX = "implicit:"
 _LOG_ODDS = ("dpo", "cdpo", "robust_dpo")
@@ -69,16 +64,18 @@ class ImplicitPolicyReward:
             NonFiniteError: A log-probability is NaN or infinite.
         """
         flat = flatten(prompts, responses)
-        rows = self._tokenize(prompts, responses)
-        model, lengths = self.policy.model.eval(), [length for row in rows for length in row.branch_lengths]
+        known, model = self.policy, self.policy.model.eval()
+        rows = scored_rows(prompts, responses, tokenizer=known.tokenizer, form=known.form, name=self.name, seam="reply")
         check_sharing(model, rows[:2])
-        own = self._logprobs(model, rows)
+        own = logprobs(model, rows, token_budget=self.token_budget)
         if self.reference is not None:
-            start = self._logprobs(self.reference.eval(), rows)
+            start = logprobs(self.reference.eval(), rows, token_budget=self.token_budget)
         else:
             with model.pretrained.disable_adapter():
-                start = self._logprobs(model, rows)
-        reward = np.asarray([float(one.sum()) for one in torch.split((own - start) * self.beta, lengths)])
+                start = logprobs(model, rows, token_budget=self.token_budget)
+        lengths = [length for row in rows for length in row.branch_lengths]
+        ratio = torch.cat(own).double() - torch.cat(start).double() if rows else torch.zeros(0, dtype=torch.float64)
+        reward = np.asarray([float(one.sum()) for one in torch.split(ratio * self.beta, lengths)])
         wrong = np.flatnonzero(~np.isfinite(reward))
         if len(wrong):
             raise NonFiniteError(
@@ -87,48 +84,6 @@ class ImplicitPolicyReward:
             )
         numbers = np.asarray([one.row - 1 for one in flat], int)
         return Scores(reward=reward, prompt=numbers, length=np.asarray(lengths, float))
-
-    def _tokenize(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> list[BranchRow]:
-        """Rows as training makes them."""
-        rows = [
-            Row(
-                prompt=prompt,
-                responses=tuple(Response(text=text) for text in group),
-                id=str(i),
-                origin=Origin("prompts", i + 1),
-            )
-            for i, (prompt, group) in enumerate(zip(prompts, responses, strict=True))
-        ]
-        known, limit = self.policy, self.policy.form.max_length
-        table = tokenize_rows(rows, tokenizer=known.tokenizer, form=known.form, seam="reply")
-        found = [_branch_row(table, i) for i in range(len(rows))]
-        long = sum(row.longest > limit for row in found) if limit is not None else 0
-        if long:
-            logger.warning("%s: %d rows exceed %s tokens and are cut as in training", self.name, long, limit)
-            table = tokenize_rows(rows, tokenizer=known.tokenizer, form=known.form, seam="reply", truncate=True)
-            found = [_branch_row(table, i) for i in range(len(rows))]
-        return found
-
-    @torch.no_grad()
-    def _logprobs(self, model: PolicyModel, rows: Sequence[BranchRow]) -> Tensor:
-        """Log-probabilities of all response tokens, in the order of the rows."""
-        found: dict[int, Tensor] = {}
-        for part in cut(rows, budget=self.token_budget, sharing=model.sharing):
-            tokens = model(model.layout([rows[i] for i in part])).logprob.double().cpu()
-            found |= dict(zip(part, torch.split(tokens, [sum(rows[i].branch_lengths) for i in part]), strict=True))
-        return torch.cat([found[i] for i in range(len(rows))]) if rows else torch.zeros(0, dtype=torch.float64)
-
-
-def _branch_row(table: TokenTable, number: int) -> BranchRow:
-    lengths = table.lengths(number)
-    return BranchRow(
-        tokens=table.ids(number),
-        prompt_length=int(table.prompt_length[number]),
-        branch_lengths=lengths,
-        pairs=np.zeros((0, 2), np.int64),
-        rank=np.full(len(lengths), -1),
-        index=number,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

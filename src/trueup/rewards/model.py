@@ -1,6 +1,5 @@
 """A reward model as a reward: scores exactly what it was trained on."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,8 +8,7 @@ import torch
 from tqdm import tqdm
 
 from trueup.data.branches import BranchRow
-from trueup.data.rows import Origin, Prompt, Response, Row
-from trueup.data.tokens import TokenTable, tokenize_rows
+from trueup.data.rows import Prompt
 from trueup.errors import DataError, NonFiniteError
 from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import Checkpoint
@@ -18,8 +16,7 @@ from trueup.models.plan import cut
 from trueup.rewards.aggregates import Aggregate, Mean
 from trueup.rewards.base import Scores
 from trueup.rewards.ensemble import Standardization
-
-logger = logging.getLogger(__name__)
+from trueup.rewards.scored_rows import scored_rows
 
 # Responses to one prompt that a CPU computes together; with more, activations leave its cache: twice the time.
 _MOST_ON_CPU, _MOST = 64, 1024
@@ -74,8 +71,9 @@ class ModelReward:
         return replace(scores, prompt=np.repeat(np.arange(len(responses)), [len(group) for group in responses]))
 
     def _score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Scores:
-        rows = self._tokenise(prompts, responses)
-        model = self.checkpoint.model.eval()
+        known = self.checkpoint
+        rows = scored_rows(prompts, responses, tokenizer=known.tokenizer, form=known.form, name=self.name)
+        model = known.model.eval()
         order = sorted(range(len(rows)), key=lambda i: (rows[i].longest, i))
         self._check_sharing([rows[i] for i in order[len(order) // 2 :][:2]])
         starts = np.concatenate([[0], np.cumsum([len(group) for group in responses], dtype=int)])
@@ -102,33 +100,6 @@ class ModelReward:
         if longest > 2 * self._compared.get(model.sharing, 0):
             check_sharing(model, rows)
             self._compared[model.sharing] = longest
-
-    def _tokenise(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> list[BranchRow]:
-        as_rows = [
-            Row(
-                prompt=prompt,
-                responses=tuple(Response(text=text) for text in group),
-                id=str(number),
-                origin=Origin("prompts", number + 1),
-            )
-            for number, (prompt, group) in enumerate(zip(prompts, responses, strict=True))
-        ]
-        known = self.checkpoint
-        table = tokenize_rows(as_rows, tokenizer=known.tokenizer, form=known.form)
-        found = [_branch_row(table, i, index=i) for i in range(len(table))]
-        limit = known.form.max_length
-        long = [row.index for row in found if limit is not None and row.longest > limit]
-        if long:
-            count = sum(found[i].prompt_length + n > (limit or 0) for i in long for n in found[i].branch_lengths)
-            logger.warning(
-                "%s: %d of %d responses exceed %d tokens with their prompt and were cut on the %s",
-                *(self.name, count, sum(map(len, responses)), limit, known.form.truncation_side),
-            )
-            cut_rows = [as_rows[i] for i in long]
-            shorter = tokenize_rows(cut_rows, tokenizer=known.tokenizer, form=known.form, truncate=True)
-            for place, i in enumerate(long):
-                found[i] = _branch_row(shorter, place, index=i)
-        return found
 
     def _parts(self, rows: Sequence[BranchRow], order: Sequence[int]) -> Iterator[tuple[int, ...]]:
         """Micro-batches of rows of like length, made chunk by chunk so that planning stays linear."""
@@ -185,15 +156,3 @@ class ModelReward:
         if model.members > 1 and (self.standardization is not None or not isinstance(self.aggregate, Mean)):
             return None
         return np.asarray(model.head.weight.detach().float().mean(dim=0).cpu())
-
-
-def _branch_row(table: TokenTable, number: int, *, index: int) -> BranchRow:
-    lengths = table.lengths(number)
-    return BranchRow(
-        tokens=table.ids(number),
-        prompt_length=int(table.prompt_length[number]),
-        branch_lengths=lengths,
-        pairs=np.zeros((0, 2), np.int64),
-        rank=np.full(len(lengths), -1),
-        index=index,
-    )

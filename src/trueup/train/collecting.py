@@ -14,12 +14,13 @@ from trueup.data.rows import Prompt
 from trueup.errors import NonFiniteError
 from trueup.models.generation import Reply
 from trueup.models.live_weights import checkpoint_weights
+from trueup.models.reading import logprobs
 from trueup.policies.engine import RolloutEngine
 from trueup.policies.model import ModelPolicy
 from trueup.rewards.base import Reward
 from trueup.rewards.shaping import Shaping
 from trueup.train.devices import failing_together
-from trueup.train.references import Reference, logprobs
+from trueup.train.references import Reference
 from trueup.train.rollouts import RolloutRow, batch_of, rollout_row, token_rewards, with_batch, with_tokens
 from trueup.types import OnlineObjective, PolicyBatch
 

@@ -20,6 +20,7 @@ from trueup.models.generation import Sampling
 from trueup.models.heads.value import load_value_head, save_value_head, with_value_head
 from trueup.models.policy import PolicyModel
 from trueup.models.policy_checkpoints import PolicyCheckpoint
+from trueup.models.reading import values
 from trueup.policies.engine import RolloutEngine
 from trueup.policies.model import ModelPolicy
 from trueup.rewards.base import Reward
@@ -29,7 +30,7 @@ from trueup.train.collecting import Collected, Collector
 from trueup.train.online_metrics import observe, warnings_of
 from trueup.train.policy_trainer import PolicyTrainer
 from trueup.train.prompt_order import Rhythm, minibatch, prompts_of
-from trueup.train.references import Reference, is_compared, values
+from trueup.train.references import Reference, is_compared
 from trueup.train.rollouts import RolloutRow, load_rows, save_rows
 from trueup.types import OnlineObjective
 

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-import torch
 from peft import PeftModel
 from torch import Tensor
 
 from trueup.data.branches import BranchRow
 from trueup.functional.logprobs import OtherStates
-from trueup.models.plan import cut
 from trueup.models.policy import PolicyModel, reference_states
+from trueup.models.reading import logprobs
 from trueup.types import PolicyObjective
 
 
@@ -75,26 +74,3 @@ class AdapterOff:
     def states(self, rows: Sequence[BranchRow]) -> Literal["base"]:
         """The policy finds them itself."""
         return "base"
-
-
-def logprobs(model: PolicyModel, rows: Sequence[BranchRow], *, token_budget: int) -> list[Tensor]:
-    """Log-probabilities of each row's reply tokens, in nats, on the CPU."""
-    return _read(model, rows, "logprob", token_budget=token_budget)
-
-
-def values(model: PolicyModel, rows: Sequence[BranchRow], *, token_budget: int) -> list[Tensor]:
-    """What the value head says at each row's reply tokens, on the CPU."""
-    return _read(model, rows, "value", token_budget=token_budget)
-
-
-@torch.no_grad()
-def _read(
-    model: PolicyModel, rows: Sequence[BranchRow], name: Literal["logprob", "value"], *, token_budget: int
-) -> list[Tensor]:
-    found: dict[int, Tensor] = {}
-    for part in cut(rows, budget=token_budget, sharing=model.sharing):
-        tokens = model(model.layout([rows[i] for i in part]), value=name == "value")
-        values = getattr(tokens, name).float().cpu()
-        sizes = [sum(rows[i].branch_lengths) for i in part]
-        found |= dict(zip(part, torch.split(values, sizes), strict=True))
-    return [found[i] for i in range(len(rows))]
