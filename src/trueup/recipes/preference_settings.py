@@ -1,16 +1,15 @@
 """The recipe of `trueup train preference`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from trueup.data.demonstrations import select_demonstrations
+from trueup.data.demonstrations import Which
 from trueup.data.noise import flip_labels
 from trueup.data.pairs import PairRule
 from trueup.data.rowfile import RowFile
 from trueup.data.selection import Selection
-from trueup.errors import DataError, RecipeError
+from trueup.errors import RecipeError
 from trueup.objectives import ADVANTAGE_OBJECTIVES, PREFERENCE_OBJECTIVES
 from trueup.objectives.policy.regularizers.entropy_bonus import EntropyBonus
 from trueup.objectives.preference.dpo import DPO
@@ -18,8 +17,8 @@ from trueup.objectives.preference.modpo import MODPO
 from trueup.objectives.supervised.chosen import ChosenLikelihood
 from trueup.recipes.advantage_settings import AdvantageRecipe, ValueRecipe
 from trueup.recipes.choices import choices
-from trueup.recipes.config import Recipe, choice
-from trueup.recipes.data import DataRecipe
+from trueup.recipes.config import choice
+from trueup.recipes.data_source import PreferenceSource
 from trueup.recipes.places import named_places
 from trueup.recipes.run_settings import TrainingRun
 from trueup.types import PolicyObjective
@@ -32,63 +31,22 @@ PREFERENCE_REGULARIZERS: Mapping[str, type[PolicyObjective]] = {"sft": ChosenLik
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreferenceData(Recipe):
+class PreferenceData(PreferenceSource):
     """Where preferences come from and which pairs are learned from.
 
     Args:
-        train: File, folder or hub id to learn from.
-        eval: File, folder or hub id to watch while training.
-        format: Name of the data's format; told by the first record by default.
-        train_split: Split of a folder or hub id to learn from.
-        eval_split: Split of a folder or hub id to watch.
-        limit: Use no more than this many rows.
         pairs: What a row of several responses gives: all its pairs, or best_versus_worst alone.
         responses: Which responses methods of rewards and advantages learn from: those preferred to all others of their
             row (chosen), or all; the only response of a row is learned from in any case.
         text_format: Whether turns are rendered by the chat template (chat) or text is taken as it is (plain); by
             default as the model says it was trained, or else as the data are.
-        max_length: Longest sequence in tokens.
-        too_long: Whether rows beyond that are dropped (and listed), or cut: prompts on the left, then responses.
         drop_empty: Drop responses without text; kept, they teach to say nothing, or not to.
-        drop_duplicates: Drop rows that repeat an earlier row.
-        drop_contradictory: Drop rows stated the other way round elsewhere.
-        flip: Share of labels to flip, for experiments with noise.
         cache: Folder of tokenised data sets and of log-probabilities; the user's cache folder by default.
     """
 
-    train: str
-    eval: str | None = None
-    format: str = "auto"
-    train_split: str | None = None
-    eval_split: str | None = None
-    limit: int | None = None
     pairs: PairRule = "all"
     responses: Literal["chosen", "all"] = "chosen"
-    text_format: Literal["auto", "chat", "plain"] = "auto"
-    max_length: int = 2048
-    too_long: Literal["drop", "truncate"] = "drop"
     drop_empty: bool = True
-    drop_duplicates: bool = False
-    drop_contradictory: bool = False
-    flip: float = 0.0
-    cache: Path | None = None
-
-    def __post_init__(self) -> None:
-        _ = self._reading
-
-    @property
-    def _reading(self) -> DataRecipe:
-        """Reading, selecting and flipping, which are the same for reward models."""
-        return DataRecipe(
-            train=self.train,
-            format=self.format,
-            limit=self.limit,
-            max_length=self.max_length,
-            drop_empty=self.drop_empty,
-            drop_duplicates=self.drop_duplicates,
-            drop_contradictory=self.drop_contradictory,
-            flip=self.flip,
-        )
 
     def selections(self, *, seed: int) -> dict[str, Selection]:
         """Usable rows to learn from and to watch; only the former's labels are flipped.
@@ -96,9 +54,7 @@ class PreferenceData(Recipe):
         Raises:
             DataError: A source cannot be read, or nothing of it is usable.
         """
-        reading = self._reading
-        files = self._files()
-        return {name: reading.select(file, seed=seed, noisy=name == "train") for name, file in files.items()}
+        return {name: self.select(file, seed=seed, noisy=name == "train") for name, file in self._files().items()}
 
     def single_responses(self, *, seed: int) -> dict[str, Selection]:
         """Rows with the responses that each count by themselves; labels are flipped as in `selections`.
@@ -106,29 +62,18 @@ class PreferenceData(Recipe):
         Raises:
             DataError: A source cannot be read, or nothing of it is usable.
         """
-        return {name: self._single(file, seed=seed, noisy=name == "train") for name, file in self._files().items()}
+        which: Which = "best" if self.responses == "chosen" else "all"
+        files = self._files()
+        train = replace(files["train"], rows=tuple(flip_labels(files["train"].rows, self.flip, seed)))
+        return {
+            name: self.select_demonstrations(file, which=which) for name, file in (files | {"train": train}).items()
+        }
 
     def _files(self) -> dict[str, RowFile]:
         places = {"train": (self.train, self.train_split)}
         if self.eval is not None:
             places["eval"] = (self.eval, self.eval_split)
-        return {name: self._reading.read(*place) for name, place in places.items()}
-
-    def _single(self, file: RowFile, *, seed: int, noisy: bool) -> Selection:
-        found = select_demonstrations(
-            flip_labels(file.rows, self.flip, seed) if noisy else file.rows,
-            problems=file.problems,
-            which="best" if self.responses == "chosen" else "all",
-            drop_duplicates=self.drop_duplicates,
-        )
-        if not found.kept:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in found.summary().items())
-            raise DataError(
-                f"zero usable rows ({reasons or 'no rows at all'})",
-                file=file.source,
-                expected="rows with a prompt and at least one response that is not empty",
-            )
-        return found
+        return {name: self.read(*place) for name, place in places.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,8 @@ from trueup.models.policy_checkpoints import new_policy
 from trueup.recipes.config import dump
 from trueup.recipes.resume import check_same_recipe
 from trueup.recipes.run_settings import TrainingRun
+from trueup.report.page import write_page
+from trueup.report.training import read_log, training_page
 from trueup.rewards.base import Reward
 from trueup.rewards.load import load_reward
 from trueup.rewards.weighted import WeightedSum
@@ -161,3 +163,25 @@ def finish(recipe: TrainingRun, trainer: BranchTrainer[Any]) -> Path:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def write_training_page(
+    recipe: TrainingRun, provenance: Mapping[str, Any], more: Mapping[str, str] | None = None
+) -> None:
+    """Write the run's page: what it trained on, with what, and its curves.
+
+    Args:
+        recipe: The run's recipe.
+        provenance: What is known of the run, with `data` and `versions`.
+        more: Further facts, in words.
+    """
+    data = provenance["data"]
+    facts = {
+        "data": f"{data['train']} ({data['rows']} rows, {data['fingerprint'][:16]})",
+        "seed": str(recipe.seed),
+        **(more or {}),
+        **provenance["versions"],
+    }
+    log = read_log(recipe.output / "metrics.jsonl")
+    page = training_page(recipe.output.resolve().name, log, facts=facts, recipe=dump(recipe))
+    write_page(page, recipe.output / "report.html")

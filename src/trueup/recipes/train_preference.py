@@ -39,9 +39,8 @@ from trueup.recipes.runs import (
     report_dropped,
     run,
     weighted_rewards,
+    write_training_page,
 )
-from trueup.report.page import write_page
-from trueup.report.training import read_log, training_page
 from trueup.train.callbacks import MetricsFile, ProgressBar
 from trueup.train.dataset import BranchDataset
 from trueup.train.preference_trainer import PreferenceTrainer
@@ -88,7 +87,7 @@ def train_preference(recipe: TrainPreference, *, callbacks: Sequence[TrainerCall
     metrics = trainer.evaluate() if "eval" in prepared else trainer.state.log_history[-1]
     folder = finish(recipe, trainer)
     if trainer.is_world_process_zero():
-        _write_page(recipe, provenance)
+        write_training_page(recipe, provenance, _weights_in_words(provenance))
     told = {"kept_share": weighed.facts["kept_share"]} if weighed.facts else {}
     return TrainedRun(folder, {**metrics, **told}, dropped)
 
@@ -245,19 +244,6 @@ def _provenance(
         "seed": recipe.seed,
     }
     return known | ({"advantages": dict(weighed.facts)} if weighed.facts else {})
-
-
-def _write_page(recipe: TrainPreference, provenance: Mapping[str, Any]) -> None:
-    data = provenance["data"]
-    facts = {
-        "data": f"{data['train']} ({data['rows']} rows, {data['fingerprint'][:16]})",
-        "seed": str(recipe.seed),
-        **_weights_in_words(provenance),
-        **provenance["versions"],
-    }
-    log = read_log(recipe.output / "metrics.jsonl")
-    page = training_page(recipe.output.resolve().name, log, facts=facts, recipe=dump(recipe))
-    write_page(page, recipe.output / "report.html")
 
 
 def _weights_in_words(provenance: Mapping[str, Any]) -> dict[str, str]:

@@ -3,32 +3,38 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 
-from trueup.data.demonstrations import Which, select_demonstrations
+from trueup.data.demonstrations import Which
 from trueup.data.fingerprint import fingerprint
-from trueup.data.formats import read_rows
 from trueup.data.rows import Row
 from trueup.data.selection import Selection
 from trueup.data.templates import TextFormat, infer_format
-from trueup.errors import DataError, RecipeError
+from trueup.errors import RecipeError
 from trueup.files import cache_folder
 from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import load_tokenizer
 from trueup.objectives import SUPERVISED_OBJECTIVES
 from trueup.objectives.supervised.sft import NegativeLogLikelihood
 from trueup.recipes.arguments import training_arguments
-from trueup.recipes.config import Recipe, check_range, choice, dump
+from trueup.recipes.config import choice, dump
+from trueup.recipes.data_source import DataSource
 from trueup.recipes.provenance import versions
 from trueup.recipes.resume import check_same_data, checkpoint_to_resume
 from trueup.recipes.run_settings import TrainingRun
-from trueup.recipes.runs import TrainedRun, build_policy_model, early_stopping, finish, open_run, report_dropped, run
-from trueup.report.page import write_page
-from trueup.report.training import read_log, training_page
+from trueup.recipes.runs import (
+    TrainedRun,
+    build_policy_model,
+    early_stopping,
+    finish,
+    open_run,
+    report_dropped,
+    run,
+    write_training_page,
+)
 from trueup.train.callbacks import MetricsFile, ProgressBar
 from trueup.train.policy_trainer import PolicyTrainer
 from trueup.train.prepare import Prepared, prepare_replies
@@ -37,41 +43,14 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demonstrations(Recipe):
+class Demonstrations(DataSource):
     """Where demonstrations come from.
 
     Args:
-        train: File, folder or hub id to learn from.
-        eval: File, folder or hub id to watch while training.
-        format: Name of the data's format; told by the first record by default.
-        train_split: Split of a folder or hub id to learn from.
-        eval_split: Split of a folder or hub id to watch.
-        limit: Use no more than this many rows.
         which: Learn from all responses of a row, or from the best only.
-        text_format: Whether turns are rendered by the chat template (chat) or text is taken as it is (plain).
-        max_length: Longest sequence in tokens.
-        too_long: Whether rows beyond that are dropped (and listed), or cut: prompts on the left, then responses.
-        drop_duplicates: Drop rows that repeat an earlier row.
-        cache: Folder of tokenised data sets; the user's cache folder by default.
     """
 
-    train: str
-    eval: str | None = None
-    format: str = "auto"
-    train_split: str | None = None
-    eval_split: str | None = None
-    limit: int | None = None
     which: Which = "all"
-    text_format: Literal["auto", "chat", "plain"] = "auto"
-    max_length: int = 2048
-    too_long: Literal["drop", "truncate"] = "drop"
-    drop_duplicates: bool = False
-    cache: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_length < 2:
-            raise RecipeError(f"max_length must be at least 2 tokens, got {self.max_length}")
-        check_range(self, "limit", low=1)
 
     def select(self, source: str, split: str | None) -> Selection:
         """Read a source and keep what can be learned from.
@@ -79,18 +58,7 @@ class Demonstrations(Recipe):
         Raises:
             DataError: The source cannot be read, or nothing of it is usable.
         """
-        file = read_rows(source, format=self.format, split=split, limit=self.limit)
-        chosen = select_demonstrations(
-            file.rows, problems=file.problems, which=self.which, drop_duplicates=self.drop_duplicates
-        )
-        if not chosen.kept:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in chosen.summary().items())
-            raise DataError(
-                f"zero usable rows ({reasons or 'no rows at all'})",
-                file=source,
-                expected="rows with a prompt and at least one response that is not empty",
-            )
-        return chosen
+        return self.select_demonstrations(self.read(source, split), which=self.which)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +135,7 @@ def train_sft(recipe: TrainSft, *, callbacks: Sequence[TrainerCallback] = ()) ->
     metrics = trainer.evaluate() if "eval" in prepared else trainer.state.log_history[-1]
     folder = finish(recipe, trainer)
     if trainer.is_world_process_zero():
-        _write_page(recipe, provenance)
+        write_training_page(recipe, provenance)
     return TrainedRun(folder, metrics, dropped)
 
 
@@ -184,15 +152,3 @@ def _provenance(recipe: TrainSft, rows: Sequence[Row], dropped: Mapping[str, int
         "versions": versions(),
         "seed": recipe.seed,
     }
-
-
-def _write_page(recipe: TrainSft, provenance: Mapping[str, Any]) -> None:
-    data = provenance["data"]
-    facts = {
-        "data": f"{data['train']} ({data['rows']} rows, {data['fingerprint'][:16]})",
-        "seed": str(recipe.seed),
-        **provenance["versions"],
-    }
-    log = read_log(recipe.output / "metrics.jsonl")
-    page = training_page(recipe.output.resolve().name, log, facts=facts, recipe=dump(recipe))
-    write_page(page, recipe.output / "report.html")
