@@ -11,12 +11,11 @@ from trueup.lab.reproduce import rm_ensembles
 from trueup.lab.reproduce.disagreement import Moments, Spread, spread_along
 from trueup.lab.reproduce.fronts import fall_of
 from trueup.lab.reproduce.policy_arms import PolicyWorld
-from trueup.lab.reproduce.policy_plans import plain
+from trueup.lab.reproduce.policy_plans import PPO_PASSES, plain
 from trueup.lab.reproduce.rm_ensembles import SINGLE
 from trueup.lab.reproduce.rm_ensembles_ppo import (
     KINDS,
     MEAN,
-    PASSES,
     PENALTY,
     UWO,
     arms,
@@ -120,7 +119,7 @@ def test_arms_share_members_and_differ_in_aggregate_and_penalty(tiny_scale):
     assert found[UWO].aggregate == UncertaintyWeighted(coefficient=0.1)
     for kind in KINDS:
         assert found[kind].how.terms == (PPO(), ValueLoss())
-        assert found[kind].how.rhythm.passes == PASSES
+        assert found[kind].how.rhythm.passes == PPO_PASSES
         how = found[penalized(kind)].how
         assert found[penalized(kind)] == replace(found[kind], how=how)
         assert how == replace(found[kind].how, kl_coefficient=PENALTY)

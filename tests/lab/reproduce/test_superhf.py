@@ -15,6 +15,7 @@ from trueup.lab.reproduce.superhf_runs import (
     COEFFICIENTS,
     HELD,
     PLAIN,
+    PPO_HELD,
     RELEASED,
     REPEATED,
     REPEATS,
@@ -29,8 +30,10 @@ from trueup.lab.reproduce.superhf_runs import (
 )
 from trueup.measure.scored import Estimate
 from trueup.measure.similarity import meteor
+from trueup.objectives.policy.ppo import PPO
 from trueup.objectives.policy.regularizers.forward_kl_prior_sum import ForwardKLPriorSum
 from trueup.objectives.policy.superhf import SuperHF
+from trueup.objectives.policy.value_loss import ValueLoss
 from trueup.report.evidence import evidence_markdown, read_claims
 
 from .made_runs import made_looks, made_policy_world
@@ -66,7 +69,8 @@ def page(scale, *, sweep, free, held, steady):
         looks = {
             name: run(gold * more, proxy=proxy * more, alike=alike) for name, (gold, proxy, alike) in kinds.items()
         }
-        for arm, apart in zip((HELD, RELEASED), steady, strict=True):
+        looks[PPO_HELD] = looks[HELD]
+        for arm, apart in zip((HELD, PPO_HELD, RELEASED), (steady[0], *steady), strict=True):
             looks |= {
                 repeated(arm, number): run(looks[arm].gold[-1].mean() + apart * number * more)
                 for number in range(1, REPEATS)
@@ -80,7 +84,7 @@ GOOD = [(1.0, 4.0, 10), (2.0, 3.0, 8), (1.8, 2.0, 4), (1.5, 1.0, 2)]
 
 def test_what_the_paper_found_is_reproduced(tiny_scale):
     found = page(tiny_scale, sweep=GOOD, free=(0.5, 0.5, 12), held=(-0.5, 0.5, 2), steady=(0.5, 0.01))
-    assert [claim.verdict for claim in found.claims] == ["reproduced"] * 12
+    assert [claim.verdict for claim in found.claims] == ["reproduced"] * 15
     assert read_claims(evidence_markdown(found)) == tuple(found.claims)
     assert found.finding.endswith("\u22121.00 [\u22121.00, \u22121.00]")
 
@@ -91,7 +95,7 @@ def test_the_opposite_contradicts(tiny_scale):
     verdicts = [claim.verdict for claim in found.claims]
     assert verdicts.pop(3) == "not at this scale"
     assert found.claims[3].statement.endswith("answer everything alike.")
-    assert verdicts == ["contradicted"] * 11
+    assert verdicts == ["contradicted"] * 14
 
 
 def test_equal_runs_decide_nothing(tiny_scale):
@@ -153,7 +157,7 @@ def test_both_must_hold(lows, verdict):
 def test_arms_are_the_card_s():
     scale = full_scale()
     found = arms(scale, 2)
-    assert list(found) == [FREE, HELD, *SWEEP, *(name for name in REPEATED if name not in (HELD, RELEASED))]
+    assert set(found) == {FREE, *SWEEP, *REPEATED}
     assert found[FREE] == plain(scale, 2)
     assert found[HELD] == plain(scale, 2, kl_coefficient=0.05)
     assert found[PLAIN].how.terms == (SuperHF(),)
@@ -165,6 +169,12 @@ def test_arms_are_the_card_s():
     assert len(seeds) == REPEATS
     again = found[repeated(RELEASED, 1)].how
     assert again == replace(found[RELEASED].how, seed=again.seed, steps=40)
+    rivals = [found[repeated(PPO_HELD, number)] for number in range(REPEATS)]
+    assert rivals[0].proxies == found[HELD].proxies
+    assert [rival.how.seed for rival in rivals] == sorted(seeds)
+    assert {(*map(type, rival.how.terms), rival.how.steps, rival.how.kl_coefficient) for rival in rivals} == {
+        (PPO, ValueLoss, 40, 0.05)
+    }
 
 
 def test_the_sweep_is_read_where_all_of_it_is():

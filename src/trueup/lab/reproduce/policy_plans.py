@@ -6,7 +6,14 @@ from trueup.lab.optimizing import Optimization
 from trueup.lab.policy_runs import PolicyRun
 from trueup.lab.proxy_runs import ProxyRun
 from trueup.lab.reproduce.scale import Scale
+from trueup.objectives.policy.ppo import PPO
 from trueup.objectives.policy.rloo import RLOO
+from trueup.objectives.policy.value_loss import ValueLoss
+from trueup.types import OnlineObjective
+
+PPO_TERMS: tuple[OnlineObjective, ...] = (PPO(), ValueLoss())
+PPO_PASSES = 2
+"""Over each rollout; the papers take 4, which costs more."""
 
 FREE = "no penalty"
 """The arm that everything is compared with: RLOO against the ordinary proxy, without any KL penalty."""
@@ -28,6 +35,11 @@ def plain(scale: Scale, seed: int, *, kl_coefficient: float = 0.0, proxy: ProxyR
 def ordinary(scale: Scale, seed: int) -> ProxyRun:
     """The world's ordinary proxy."""
     return ProxyRun(plan=scale.proxy_plan(seed))
+
+
+def by_ppo(how: Optimization) -> Optimization:
+    """The same with PPO and a value head."""
+    return replace(how, terms=PPO_TERMS, rhythm=replace(how.rhythm, passes=PPO_PASSES))
 
 
 def varied(run: PolicyRun, **changes: object) -> PolicyRun:

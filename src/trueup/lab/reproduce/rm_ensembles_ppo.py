@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -34,23 +33,18 @@ from trueup.lab.reproduce.policy_arms import (
     shared_kls,
 )
 from trueup.lab.reproduce.policy_pages import gold_and_proxy_figure, named_kls, optimization_settings
-from trueup.lab.reproduce.policy_plans import plain
+from trueup.lab.reproduce.policy_plans import PPO_PASSES, by_ppo, plain
 from trueup.lab.reproduce.rm_ensembles import PAPER, SINGLE, member_name
 from trueup.lab.reproduce.rm_ensembles import arms as proxy_arms
 from trueup.lab.reproduce.scale import Scale
 from trueup.measure.scored import Estimate
-from trueup.objectives.policy.ppo import PPO
-from trueup.objectives.policy.value_loss import ValueLoss
 from trueup.report.evidence import Claim, Evidence, Verdict, judge
 from trueup.report.tables import markdown_table, with_interval
 from trueup.report.text import Cell
 from trueup.rewards.aggregates import Aggregate, Mean, UncertaintyWeighted, WorstCase
-from trueup.types import OnlineObjective
 
 Array = np.ndarray
 
-METHOD: tuple[OnlineObjective, ...] = (PPO(), ValueLoss())
-PASSES = 2
 PENALTY = 0.02
 MARGIN = 0.1
 """Standard deviations of gold: a fall after the peak that is no larger counts as none."""
@@ -86,8 +80,7 @@ def arms(scale: Scale, seed: int) -> dict[str, PolicyRun]:
 
 
 def _how(scale: Scale, seed: int, coefficient: float) -> Optimization:
-    how = plain(scale, seed, kl_coefficient=coefficient).how
-    return replace(how, terms=METHOD, rhythm=replace(how.rhythm, passes=PASSES))
+    return by_ppo(plain(scale, seed, kl_coefficient=coefficient).how)
 
 
 def spreads(scale: Scale, world: PolicyWorld, *, kl: float) -> dict[str, Spread]:
@@ -145,7 +138,7 @@ def _settings(scale: Scale) -> dict[str, str]:
     how = arms(scale, scale.seeds[0])[MEAN].how
     return {
         "arms": f"{2 * len(KINDS)} runs of PPO a world; the single model is the first member",
-        "method": f"PPO, clip 0.2, lambda 0.95, {PASSES} passes over each rollout (the paper: 4, to cost more); a "
+        "method": f"PPO, clip 0.2, lambda 0.95, {PPO_PASSES} passes over each rollout (the paper: 4, to cost more); a "
         "linear value head on the policy's last states, from zero, trained with it",
         "members": f"{scale.members}, {scale.flip:.0%} of their labels turned round, the same for all",
         "uncertainty weight": "0.1, population variance",

@@ -25,11 +25,13 @@ from trueup.lab.reproduce.superhf_runs import (
     HELD,
     PAIRS,
     PLAIN,
+    PPO_HELD,
     RELEASED,
     REPEAT_STEPS,
     REPEATED,
     REPEATS,
     RHYTHM,
+    STEADY,
     SWEEP,
     Alike,
     alike_in,
@@ -56,9 +58,10 @@ _LEAD = (
     "SuperHF draws 16 responses to a prompt, keeps the one that the proxy likes best, and trains on it; a prior, "
     "the KL of the start from the policy over the whole vocabulary, holds it back with a weight c. The paper says that "
     "this is more stable than PPO, and that c trades reward for less reward hacking, which it measures by how alike "
-    "responses to unrelated prompts are (METEOR of pairs). Here RLOO, without and with a KL penalty, stands for PPO. "
-    "Weights c are compared after equal steps, as in the paper, methods at equal KL to the start. The paper tests with "
-    "a second reward model; here gold is the world's program."
+    "responses to unrelated prompts are (METEOR of pairs). Here its stability is held against PPO and RLOO, and its "
+    "gold, reward and similarity against RLOO, without and with a KL penalty. Weights c are compared after equal "
+    "steps, as in the paper, methods at equal KL to the start. The paper tests with a second reward model; here gold "
+    "is the world's program."
 )
 
 
@@ -96,10 +99,10 @@ def evidence_of(worlds: Sequence[PolicyWorld], *, scale: Scale, command: str) ->
 def _settings(scale: Scale) -> dict[str, str]:
     how = plain(scale, scale.seeds[0]).how
     return {
-        "arms": f"{len(SWEEP)} of SuperHF, 2 of RLOO, and {2 * (REPEATS - 1)} repeats with other seeds a world",
+        "arms": f"{len(SWEEP)} of SuperHF and 2 of RLOO; {len(REPEATED) - 2} short ones a world, with several seeds",
         "SuperHF": f"{RHYTHM.prompts} prompts a step, {RHYTHM.samples} samples each, the best kept; c times the sum "
         f"over the kept responses, as released; AdamW as RLOO's",
-        "repeats": f"{HELD} and {RELEASED}, {REPEATS} seeds of prompts and draws in each world, "
+        "repeats": f"{HELD}, {PPO_HELD} and {RELEASED}, {REPEATS} seeds of prompts and draws in each world, "
         f"{min(REPEAT_STEPS, scale.policy_steps)} steps",
         "similarity": f"METEOR of exact words, {PAIRS} pairs of responses to different prompts",
         **{
@@ -187,22 +190,27 @@ def _method_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
 
 
 def _stable_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
-    ran, kl = f"{REPEATS} seeds in each world, {RELEASED} minus {HELD}", max(shared_kls(worlds, REPEATED), default=None)
-    at_end = "the last step that all repeats reach"
+    kl = max(shared_kls(worlds, REPEATED), default=None)
+    return [claim for rival in (PPO_HELD, HELD) for claim in _stable_against(worlds, rival, kl=kl)]
+
+
+def _stable_against(worlds: Sequence[PolicyWorld], rival: str, *, kl: float | None) -> list[Claim]:
+    ran = f"{REPEATS} seeds in each world, {RELEASED} minus {rival}"
+    at_end, name = "the last step that all repeats reach", rival.partition(",")[0]
 
     def effect(part: str, *, at: float | None) -> Estimate:
-        return paired(worlds, RELEASED, HELD, read=partial(_steadiness, part=part, kl=at))
+        return paired(worlds, RELEASED, rival, read=partial(_steadiness, part=part, kl=at))
 
     claims = [
         _claim(
-            "SuperHF varies less over seeds.",
+            f"SuperHF varies less over seeds than {name}.",
             effect("spread", at=None),
             where="stability over 20 seeds",
             ran=f"{ran}, standard deviation of gold over seeds, {at_end}",
             claimed=-1,
         ),
         _claim(
-            "More of SuperHF's runs improve on the start.",
+            f"More of SuperHF's runs than of {name}'s improve on the start.",
             effect("improved", at=None),
             where="share of runs that improve",
             ran=f"{ran}, share of runs with more gold than the start, {at_end}",
@@ -211,7 +219,7 @@ def _stable_claims(worlds: Sequence[PolicyWorld]) -> list[Claim]:
     if kl is not None:
         claims.append(
             _claim(
-                "SuperHF varies less over seeds at equal KL, too.",
+                f"SuperHF varies less over seeds than {name} at equal KL, too.",
                 effect("spread", at=kl),
                 where="stability over 20 seeds; there after training",
                 ran=f"{ran}, standard deviation of gold over seeds, KL {kl:g}",
@@ -244,7 +252,7 @@ def _sections(worlds: Sequence[PolicyWorld], alike: Sequence[Alike]) -> list[tup
                 for part in ("mean", "spread", "improved")
             ),
         )
-        for arm in (HELD, RELEASED)
+        for arm in STEADY
     ]
     return [
         ("Against distance", "![gold and proxy against distance](superhf-kl.svg)"),

@@ -5,14 +5,14 @@ released settings.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from trueup.lab.policy_runs import PolicyRun
 from trueup.lab.reproduce.fronts import at_step, common_step
 from trueup.lab.reproduce.policy_arms import PolicyWorld, gold_gain
-from trueup.lab.reproduce.policy_plans import FREE, plain, varied
+from trueup.lab.reproduce.policy_plans import FREE, by_ppo, plain, varied
 from trueup.lab.reproduce.scale import Scale
 from trueup.measure.similarity import between_prompts
 from trueup.objectives.policy.regularizers.forward_kl_prior_sum import ForwardKLPriorSum
@@ -22,7 +22,7 @@ from trueup.train.prompt_order import Rhythm
 COEFFICIENTS = (0.0, 0.05, 0.15, 0.35)
 RHYTHM = Rhythm(prompts=2, samples=16)
 PENALTY = 0.05
-HELD = f"RLOO, KL {PENALTY:g}"
+HELD, PPO_HELD = f"RLOO, KL {PENALTY:g}", f"PPO, KL {PENALTY:g}"
 REPEATS, REPEAT_STEPS = 3, 40
 _OTHER_SEED, PAIRS = 100, 200
 
@@ -41,17 +41,21 @@ def repeated(arm: str, number: int) -> str:
     return f"{arm}, seed {number}" if number else arm
 
 
-REPEATED = tuple(repeated(arm, number) for arm in (HELD, RELEASED) for number in range(REPEATS))
+STEADY = (HELD, PPO_HELD, RELEASED)
+"""What is repeated with other seeds."""
+
+REPEATED = tuple(repeated(arm, number) for arm in STEADY for number in range(REPEATS))
 
 
 def arms(scale: Scale, seed: int) -> dict[str, PolicyRun]:
-    """SuperHF over weights of its prior, RLOO without and with a penalty, and short repeats for stability."""
+    """SuperHF over weights of its prior, RLOO without and with a penalty, and short repeats, of PPO as well."""
     found = {FREE: plain(scale, seed), HELD: plain(scale, seed, kl_coefficient=PENALTY)}
     for coefficient, name in zip(COEFFICIENTS, SWEEP, strict=True):
         prior = (ForwardKLPriorSum(coefficient=coefficient),) if coefficient else ()
         found[name] = varied(found[FREE], terms=(SuperHF(), *prior), rhythm=RHYTHM)
     short = min(REPEAT_STEPS, scale.policy_steps)
-    for name in (HELD, RELEASED):
+    found[PPO_HELD] = replace(found[HELD], how=replace(by_ppo(found[HELD].how), steps=short))
+    for name in STEADY:
         for number in range(1, REPEATS):
             found[repeated(name, number)] = varied(found[name], seed=seed + _OTHER_SEED * number, steps=short)
     return found
@@ -144,7 +148,7 @@ def stability(world: PolicyWorld, arm: str, *, kl: float | None = None) -> Stabi
     Args:
         world: One world.
         arm: What was repeated.
-        kl: Where to compare, nats; by default after as many steps as all repeats of both methods took.
+        kl: Where to compare, nats; by default after as many steps as all repeats of all methods took.
     """
     names = [repeated(arm, number) for number in range(REPEATS)]
     if kl is None:
