@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from trueup.functional.cloning import clipped_ratio, is_outside, positive_advantage, weighted_loss
-from trueup.functional.policy_batch import branch_logprob, branch_ratio, not_negative
-from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
+from trueup.functional.policy_batch import branch_logprob, branch_ratio
+from trueup.objectives.advantage.clipped import Clipped
+from trueup.types import Loss, Need, PolicyBatch, Stats
 
 
 @dataclass(frozen=True, kw_only=True)
-class ALol:
+class ALol(Clipped):
     """`-A+ rho log pi(y | x)` per response, with `rho = clamp(pi(y|x) / pi_ref(y|x), 1 - clip, 1 + clip)`.
 
     `A+ = max(R - V(x), 0)`; neither it nor rho carries a gradient, and log pi is summed over the response's tokens.
@@ -22,9 +23,6 @@ class ALol:
     as well the likelihood of whole responses. The clip is a clamp on a weight, unlike PPO's: beyond it the gradient
     goes on, with the bound for a weight.
 
-    Args:
-        clip: How far rho may be from 1.
-
     >>> from dataclasses import replace
     >>> import torch
     >>> from trueup.objectives.example import two_groups
@@ -33,12 +31,7 @@ class ALol:
     [2.634, 0.0, 0.6585, 1.9755]
     """
 
-    unit: ClassVar[Unit] = "branch"
     needs: ClassVar[frozenset[Need]] = frozenset({"reference", "advantage"})
-    clip: float = 0.9
-
-    def __post_init__(self) -> None:
-        not_negative("clip", self.clip)
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per branch."""

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from trueup.functional.cloning import clipped_ratio, is_outside, positive_advantage, weighted_loss
-from trueup.functional.policy_batch import not_negative, token_ratio
+from trueup.functional.policy_batch import token_ratio
 from trueup.functional.segments import branch_mean, branch_sum
-from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
+from trueup.objectives.advantage.clipped import Clipped
+from trueup.types import Loss, Need, PolicyBatch, Stats
 
 
 @dataclass(frozen=True, kw_only=True)
-class ALolSeq:
+class ALolSeq(Clipped):
     """`-A+ sum_t rho_t log pi(y_t | .)` per response, with `rho_t = clamp(pi(y_t|.) / pi_ref(y_t|.), 1 -+ clip)`.
 
     `A+ = max(R - V(x), 0)`; no weight carries a gradient.
@@ -32,12 +33,7 @@ class ALolSeq:
     [2.634, 0.0, 0.6585, 1.3516]
     """
 
-    unit: ClassVar[Unit] = "branch"
     needs: ClassVar[frozenset[Need]] = frozenset({"reference", "advantage"})
-    clip: float = 0.9
-
-    def __post_init__(self) -> None:
-        not_negative("clip", self.clip)
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per branch."""

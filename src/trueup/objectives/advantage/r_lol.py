@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from trueup.functional.cloning import clipped_ratio, is_outside, weighted_loss
-from trueup.functional.policy_batch import branch_logprob, branch_ratio, given, not_negative
-from trueup.types import Loss, Need, PolicyBatch, Stats, Unit
+from trueup.functional.policy_batch import branch_logprob, branch_ratio, given
+from trueup.objectives.advantage.clipped import Clipped
+from trueup.types import Loss, Need, PolicyBatch, Stats
 
 
 @dataclass(frozen=True, kw_only=True)
-class RLol:
+class RLol(Clipped):
     """`-R rho log pi(y | x)` per response, with `rho = clamp(pi(y|x) / pi_ref(y|x), 1 - clip, 1 + clip)`.
 
     Neither R nor rho carries a gradient.
@@ -19,20 +20,12 @@ class RLol:
     **Limits**: `WBC` at the first step and at clip 0. R must not be negative, or the response is pushed down without
     any bound.
 
-    Args:
-        clip: How far rho may be from 1.
-
     >>> from trueup.objectives.example import two_groups
     >>> [round(x, 4) for x in RLol()(two_groups(), {}).values.tolist()]
     [7.9019, 1.3863, 2.634, 7.9019]
     """
 
-    unit: ClassVar[Unit] = "branch"
     needs: ClassVar[frozenset[Need]] = frozenset({"reference", "reward"})
-    clip: float = 0.9
-
-    def __post_init__(self) -> None:
-        not_negative("clip", self.clip)
 
     def __call__(self, batch: PolicyBatch, stats: Stats, /) -> Loss:
         """Return one value per branch."""
