@@ -36,6 +36,16 @@ def test_auto_is_chat_as_soon_as_one_prompt_has_turns():
     assert infer(make_tokenizer(), kind="plain").kind == "plain"
 
 
+def test_a_chat_template_that_is_not_used_is_said(caplog):
+    chat = make_tokenizer(bos="<s>", chat_template=BUILT_IN_TEMPLATE)
+    assert infer_format([row("text")], chat, max_length=None).kind == "plain"
+    assert "the model's chat template is not used" in caplog.text
+    caplog.clear()
+    infer_format([row("text")], chat, max_length=None, kind="plain")
+    infer_format([row("text")], make_tokenizer(bos="<s>"), max_length=None)
+    assert not caplog.text
+
+
 def test_plain_text_is_joined_between_bos_and_eos():
     tokenizer = make_tokenizer(bos="<s>", eos="</s>")
     form = infer(tokenizer, "x")

@@ -60,7 +60,8 @@ def infer_format(
 ) -> TextFormat:
     """Choose the format for a first training run; may give the tokenizer our template or a fixed date.
 
-    `auto` takes `chat` as soon as a prompt is a list of turns. Plain text gets an EOS; chat templates write their own
+    `auto` takes `chat` as soon as a prompt is a list of turns; where none is but the tokenizer has a chat template, it
+    says so. Plain text gets an EOS; chat templates write their own
     special tokens, except those an encoder's tokenizer adds around any text.
 
     Raises:
@@ -68,6 +69,11 @@ def infer_format(
     """
     if kind == "auto":
         kind = "chat" if any(not isinstance(row.prompt, str) for row in rows) else "plain"
+        if kind == "plain" and tokenizer.chat_template:
+            logger.warning(
+                "prompts are plain text, so the model's chat template is not used; if it was trained on chats, render "
+                "them as such: text_format chat"
+            )
     special, append = True, tokenizer.eos_token_id is not None and not _adds_eos(tokenizer)
     if kind == "chat":
         _ensure_template(tokenizer)
