@@ -13,8 +13,9 @@ from torch import nn
 
 from trueup.data.branches import BranchRow
 from trueup.data.rows import Row
-from trueup.models.checkpoints import init_head, load_tokenizer, new_reward_model, prepare_core
+from trueup.models.checkpoints import init_head, new_reward_model, prepare_core
 from trueup.models.reward import Branches, RewardModel, find_head
+from trueup.models.tokenizers import load_tokenizer
 
 WIDTH, LAYERS, HEADS = 64, 2, 2
 LM_STEPS, LM_TOKENS = 600, 2048

@@ -122,9 +122,10 @@ def trueup_trainer(folder: Path, request: dict[str, Any], *, policy: str = "poli
     from transformers import TrainingArguments
 
     from trueup.data.templates import TextFormat
-    from trueup.models.checkpoints import Checkpoint, load_reward_model, load_tokenizer
+    from trueup.models.checkpoints import Checkpoint, load_reward_model
     from trueup.models.picking import Sampling
     from trueup.models.policy_checkpoints import new_policy
+    from trueup.models.tokenizers import load_tokenizer
     from trueup.objectives import GRPO, RLOO, ForwardKLk3
     from trueup.rewards.model import ModelReward
     from trueup.train.online_trainer import OnlineTrainer

@@ -40,7 +40,7 @@ def prepare(folder: Path, *, size: str, pairs: int) -> dict[str, Any]:
 def _prepared(folder: Path, rows: list[Any], numbers: list[int]) -> tuple[Any, Any, Any]:
     """Data set, tokenizer and format of some rows in this order, none of them dropped where they were chosen before."""
     from trueup.data.templates import infer_format
-    from trueup.models.checkpoints import load_tokenizer
+    from trueup.models.tokenizers import load_tokenizer
     from trueup.train.prepare import prepare_pairs
 
     tokenizer = load_tokenizer(folder / "model")

@@ -25,7 +25,7 @@ def prepare_case(case: str, folder: Path, *, steps: int) -> dict[str, object]:
     from trueup.data.rows import prompt_text
     from trueup.data.templates import infer_format
     from trueup.data.tokens import tokenize_rows
-    from trueup.models.checkpoints import load_tokenizer
+    from trueup.models.tokenizers import load_tokenizer
 
     multi = case not in ("5m", "25m")
     name = SOURCES[case]

@@ -13,7 +13,8 @@ from transformers import (
 )
 
 from trueup.data.templates import TextFormat, infer_format
-from trueup.models.checkpoints import Checkpoint, load_reward_model, load_tokenizer, new_reward_model, save_reward_model
+from trueup.models.checkpoints import Checkpoint, load_reward_model, new_reward_model, save_reward_model
+from trueup.models.tokenizers import load_tokenizer
 
 CORPUS = [
     "What is the capital of France? Paris is the capital of France.",

@@ -63,3 +63,8 @@ class MissingExtraError(TrueupError, ImportError):
 
 class NonFiniteError(TrueupError, FloatingPointError):
     """A loss or a reward became NaN or infinite; the offending rows have been saved."""
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

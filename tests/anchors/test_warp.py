@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from trueup.anchors.merge import RECORD
 from trueup.anchors.warp import MergePiece, RunPiece, Warp, carry_out, geometry, pending
 from trueup.errors import RecipeError
 from trueup.functional.params import lerp, slerp, slerp_all
+from trueup.merging.merge import RECORD
 
 LAYERS = ("model.layers.0.a.weight", "model.layers.0.b.weight", "model.layers.1.a.weight", "model.norm.weight")
 

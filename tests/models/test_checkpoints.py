@@ -26,8 +26,9 @@ from tiny_models import (
 from trueup.data.rows import Message
 from trueup.data.templates import infer_format, render
 from trueup.errors import CheckpointError
-from trueup.models.checkpoints import load_reward_model, load_tokenizer, new_reward_model, save_reward_model
+from trueup.models.checkpoints import load_reward_model, new_reward_model, save_reward_model
 from trueup.models.padding import PAD_TOKEN, ensure_pad_token
+from trueup.models.tokenizers import load_tokenizer
 from trueup.rewards.model import ModelReward
 
 PROMPTS, RESPONSES = ["Name three fruits. "], [["Apples.", "Apples, pears and plums, as we know.", ""]]

@@ -11,8 +11,9 @@ from tiny_models import loaded, make_tokenizer, save_base, save_classifier, save
 from tiny_training import random_rows, tiny_reward_model
 from trueup.data.templates import infer_format
 from trueup.errors import CheckpointError, RecipeError
-from trueup.models.checkpoints import load_reward_model, load_tokenizer, new_reward_model, save_reward_model
+from trueup.models.checkpoints import load_reward_model, new_reward_model, save_reward_model
 from trueup.models.heads.ensemble import merge_heads, with_heads
+from trueup.models.tokenizers import load_tokenizer
 
 ROWS = random_rows(3)
 LORA = LoraConfig(r=4, target_modules="all-linear")

@@ -12,10 +12,11 @@ from tiny_models import CHATML, make_tokenizer, save_base, save_encoder
 from tiny_training import random_rows
 from trueup.data.templates import infer_format
 from trueup.errors import CheckpointError, RecipeError
-from trueup.models.checkpoints import load_reward_model, load_tokenizer, new_reward_model
+from trueup.models.checkpoints import load_reward_model, new_reward_model
 from trueup.models.lora_checkpoints import load_lora_members, member_folders, save_lora_members
 from trueup.models.lora_members import LoraEnsemble, with_lora_members
 from trueup.models.reward import RewardModel
+from trueup.models.tokenizers import load_tokenizer
 
 ROWS = random_rows(4)
 MEMBERS = 3

@@ -14,8 +14,8 @@ from trueup.functional import logprobs
 from trueup.functional.logprobs import token_logprobs
 from trueup.models.branch_model import check_sharing
 from trueup.models.branching import targets_of
-from trueup.models.checkpoints import load_tokenizer
 from trueup.models.policy_checkpoints import load_policy_checkpoint, new_policy, save_policy
+from trueup.models.tokenizers import load_tokenizer
 
 ROWS = reply_rows(6)
 

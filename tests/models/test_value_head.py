@@ -8,7 +8,6 @@ from tiny_models import make_tokenizer, save_base
 from tiny_policies import reply_rows, tiny_policy
 from trueup.data.templates import infer_format
 from trueup.errors import CheckpointError
-from trueup.models.checkpoints import load_tokenizer
 from trueup.models.heads.value import (
     FILE,
     load_value_head,
@@ -18,6 +17,7 @@ from trueup.models.heads.value import (
 )
 from trueup.models.policy import reference_states
 from trueup.models.policy_checkpoints import load_policy_checkpoint, new_policy, save_policy
+from trueup.models.tokenizers import load_tokenizer
 
 ROWS = reply_rows(4)
 

@@ -14,9 +14,9 @@ from trueup.data.replies import encode_prompts, encode_replies
 from trueup.data.rows import Message, Origin, Response, Row
 from trueup.data.templates import infer_format
 from trueup.errors import CheckpointError
-from trueup.models.checkpoints import load_tokenizer
 from trueup.models.generation import Reply
 from trueup.models.policy_checkpoints import new_policy, save_policy
+from trueup.models.tokenizers import load_tokenizer
 from trueup.policies.model import ModelPolicy, load_model_policy
 
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|role|>", "<|eot_id|>")

@@ -17,7 +17,7 @@ from trueup.data.replies import encode_prompts
 from trueup.data.rows import Origin, Response, Row
 from trueup.data.templates import infer_format
 from trueup.errors import DataError, NonFiniteError, RecipeError
-from trueup.models.checkpoints import load_tokenizer
+from trueup.models.tokenizers import load_tokenizer
 from trueup.objectives import ADVANTAGE_OBJECTIVES, PREFERENCE_OBJECTIVES
 from trueup.objectives.advantage.a_lol import ALol
 from trueup.objectives.advantage.a_lol_ref_free import ALolRefFree

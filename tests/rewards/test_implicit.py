@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tiny_models import make_tokenizer, save_base
 from trueup.data.templates import TextFormat
 from trueup.errors import CheckpointError, DataError, NonFiniteError, RecipeError
-from trueup.models.checkpoints import load_tokenizer
 from trueup.models.policy_checkpoints import new_policy, save_policy
+from trueup.models.tokenizers import load_tokenizer
 from trueup.rewards.implicit import ImplicitPolicyReward, load_implicit
 from trueup.rewards.load import load_reward
 

@@ -26,8 +26,9 @@ from trueup.data.rows import Message
 from trueup.data.templates import infer_format, render
 from trueup.errors import CheckpointError, NonFiniteError
 from trueup.models.adapters import merge
-from trueup.models.checkpoints import load_reward_model, load_tokenizer, new_reward_model, save_reward_model
+from trueup.models.checkpoints import load_reward_model, new_reward_model, save_reward_model
 from trueup.models.reward import RewardModel
+from trueup.models.tokenizers import load_tokenizer
 from trueup.recipes.data import DataRecipe
 from trueup.recipes.train_reward import TrainReward, train_reward
 from trueup.rewards.model import ModelReward

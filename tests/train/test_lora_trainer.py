@@ -11,10 +11,11 @@ from transformers import AutoModelForSequenceClassification
 
 from tiny_models import make_tokenizer, save_base
 from tiny_training import FORM, TOKENIZER, arguments, largest_difference, make_trainer, random_rows, weights
-from trueup.models.checkpoints import load_tokenizer, new_reward_model
+from trueup.models.checkpoints import new_reward_model
 from trueup.models.lora_checkpoints import member_folders
 from trueup.models.lora_members import with_lora_members
 from trueup.models.reward import RewardModel
+from trueup.models.tokenizers import load_tokenizer
 from trueup.objectives.reward.bradley_terry import BradleyTerry
 from trueup.objectives.reward.bsr import BatchSumToZero
 from trueup.recipes.data import DataRecipe

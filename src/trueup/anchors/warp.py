@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from trueup.anchors.base import Weights
-from trueup.anchors.merge import RECORD, Merged, merge_checkpoints
-from trueup.anchors.merge_shares import group_of, same_shares, spherical
 from trueup.errors import RecipeError
 from trueup.functional.params import slerp_shares, task_products
+from trueup.merging.merge import RECORD, Merged, merge_checkpoints
+from trueup.merging.shares import group_of, same_shares, spherical
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from transformers.utils import logging as transformers_logging
 
 from trueup.data.rows import Row
 from trueup.data.templates import TextFormat, infer_format
-from trueup.models.checkpoints import Checkpoint, load_tokenizer, new_reward_model
+from trueup.models.checkpoints import Checkpoint, new_reward_model
 from trueup.models.policy_checkpoints import PolicyCheckpoint, new_policy
+from trueup.models.tokenizers import load_tokenizer
 from trueup.objectives.reward.bradley_terry import BradleyTerry
 from trueup.objectives.supervised.sft import NegativeLogLikelihood
 from trueup.train.branch_trainer import BranchTrainer

@@ -25,9 +25,9 @@ from trueup.data.rows import Row
 from trueup.errors import DataError, RecipeError
 from trueup.files import PARTIAL, cache_folder, move_into_place, write_text
 from trueup.lab.fitting import quietly
-from trueup.models.checkpoints import read_side_file
 from trueup.models.policy_checkpoints import PolicyCheckpoint, load_policy_checkpoint, save_policy
 from trueup.models.reading import logprobs
+from trueup.models.side_files import read_side_file
 from trueup.train.dataset import BranchDataset
 from trueup.train.preference_trainer import PreferenceTrainer
 from trueup.train.prepare import prepare_pairs, prepare_replies

@@ -10,8 +10,8 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from trueup.errors import CheckpointError
+from trueup.models.side_files import ADAPTER_CONFIG
 
-CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -39,11 +39,6 @@ def merge(adapted: PeftModel) -> PreTrainedModel:
     return adapted.merge_and_unload()
 
 
-def is_adapter(name: str | Path) -> bool:
-    """Whether a folder holds an adapter instead of a whole model."""
-    return (Path(name) / CONFIG).is_file()
-
-
 def load_base(folder: str, options: Mapping[str, Any], *, outputs: int = 1) -> tuple[PreTrainedModel, set[str]]:
     """The model that an adapter was trained on, and the names of weights that neither of the two has.
 
@@ -67,7 +62,7 @@ def load_base(folder: str, options: Mapping[str, Any], *, outputs: int = 1) -> t
         reason = (str(error).splitlines() or [""])[0]
         raise CheckpointError(
             f"{folder}: its base model {base_name} cannot be loaded ({reason}); put it back there, or set "
-            f"base_model_name_or_path in {CONFIG}"
+            f"base_model_name_or_path in {ADAPTER_CONFIG}"
         ) from error
     if not (Path(folder) / WEIGHTS).is_file():
         raise CheckpointError(f"{folder}: holds no {WEIGHTS}; save the adapter as safetensors")

@@ -12,22 +12,20 @@ from peft import LoraConfig, PeftModel
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from trueup.data.templates import TextFormat, infer_format
-from trueup.errors import CheckpointError
+from trueup.errors import CheckpointError, first_line
 from trueup.models import adapters
 from trueup.models.heads.reward import freeze_bias, init_head, prepare_core
 from trueup.models.kinds import members_of, refuse_other_kinds
 from trueup.models.reward import RewardModel, find_head
+from trueup.models.side_files import SIDE_FILE, is_adapter, read_side_file
+from trueup.models.tokenizers import load_tokenizer, refuse_missing_folder
 
 logger = logging.getLogger(__name__)
-
-SIDE_FILE = "trueup.json"
-"""Beside the weights: the text format and the provenance; `docs/checkpoint.md` lists its keys."""
 
 FORMAT = "trueup.reward_model/1"
 
@@ -47,21 +45,6 @@ class Checkpoint:
     tokenizer: PreTrainedTokenizerBase
     form: TextFormat
     provenance: Mapping[str, Any] = field(default_factory=dict)
-
-
-def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Load a tokenizer.
-
-    Raises:
-        CheckpointError: There is none at that place.
-    """
-    refuse_missing_folder(str(name))
-    try:
-        return AutoTokenizer.from_pretrained(str(name), trust_remote_code=trust_remote_code)
-    except Exception as error:  # the library trips over damaged files in many ways, bare `Exception` among them
-        raise CheckpointError(
-            f"{name}: no tokenizer could be loaded, its files are missing or damaged ({first_line(error)})"
-        ) from error
 
 
 def new_reward_model(
@@ -91,7 +74,7 @@ def new_reward_model(
     if lora and from_scratch:
         raise CheckpointError(f"{base}: an adapter needs a base with weights; leave out lora or from_scratch")
     refuse_missing_folder(str(base))
-    if adapters.is_adapter(base):
+    if is_adapter(base):
         raise CheckpointError(f"{base}: is an adapter; merge it into its base first, and train on from that")
     core, missing = _load_or_draw(str(base), dtype, from_scratch=from_scratch, trust_remote_code=trust_remote_code)
     known = core.get_input_embeddings().num_embeddings
@@ -148,12 +131,6 @@ def _load_or_draw(
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{base}: no model could be loaded; {first_line(error)}") from error
     return core, missing
-
-
-def refuse_missing_folder(name: str) -> None:
-    """Say plainly that a folder is not there, instead of what a hub thinks of such a name."""
-    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise CheckpointError(f"{name}: there is no such folder; name a model's folder or a hub id")
 
 
 def save_reward_model(
@@ -243,7 +220,7 @@ def _load_core(
     name: str, options: Mapping[str, Any], *, outputs: int
 ) -> tuple[PreTrainedModel | PeftModel, tuple[set[str], set[str]]]:
     """The model, and the names of weights that are missing from the checkpoint or have no place in the model."""
-    if adapters.is_adapter(name):
+    if is_adapter(name):
         # Trained on a base in float32, whatever type the base was saved in.
         whole = {**options, "dtype": options["dtype"] or torch.float32}
         base, missing = adapters.load_base(name, whole, outputs=outputs)
@@ -254,21 +231,6 @@ def _load_core(
         name, output_loading_info=True, **{**options, "dtype": options["dtype"] or "auto"}
     )
     return core, (set(info["missing_keys"]), set(info["unexpected_keys"]))
-
-
-def read_side_file(folder: Path) -> dict[str, Any]:
-    """What the side file says; empty where there is none."""
-    path = folder / SIDE_FILE
-    if not path.is_file():
-        return {}
-    try:
-        side = json.loads(path.read_text(encoding="utf-8"))
-        TextFormat(**side["text_format"])
-        members_of(side)
-        return dict(side)
-    except (ValueError, TypeError, KeyError) as error:
-        cure = "restore it or save the model anew"
-        raise CheckpointError(f"{path}: not as we write it ({first_line(error)}); {cure}") from error
 
 
 def format_of(
@@ -283,8 +245,3 @@ def format_of(
     form = infer_format((), tokenizer, max_length=int(limit), kind="chat" if kind == "chat" else "plain")
     logger.warning("%s does not say how its text was made: assuming %s", name, form)
     return form
-
-
-def first_line(error: BaseException) -> str:
-    """First line of an error's text."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

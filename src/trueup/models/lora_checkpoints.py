@@ -11,13 +11,14 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from trueup.data.templates import TextFormat
-from trueup.errors import CheckpointError
+from trueup.errors import CheckpointError, first_line
 from trueup.models import adapters
-from trueup.models.checkpoints import FORMAT, Checkpoint, first_line, format_of, load_tokenizer, write_beside
-from trueup.models.checkpoints import read_side_file as read_side
+from trueup.models.checkpoints import FORMAT, Checkpoint, format_of, write_beside
 from trueup.models.heads.reward import prepare_core
 from trueup.models.kinds import members_of, refuse_other_kinds
 from trueup.models.lora_members import LoraEnsemble, assemble
+from trueup.models.side_files import read_side_file as read_side
+from trueup.models.tokenizers import load_tokenizer
 
 KIND = "lora"
 """What `trueup.json` calls such an ensemble."""

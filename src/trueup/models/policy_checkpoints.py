@@ -12,18 +12,12 @@ from peft import LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from trueup.data.templates import TextFormat
-from trueup.errors import CheckpointError
-from trueup.models import adapters
-from trueup.models.checkpoints import (
-    first_line,
-    format_of,
-    load_tokenizer,
-    read_side_file,
-    refuse_missing_folder,
-    write_beside,
-)
+from trueup.errors import CheckpointError, first_line
+from trueup.models.checkpoints import format_of, write_beside
 from trueup.models.heads.reward import switch_off_dropout
 from trueup.models.policy import PolicyModel
+from trueup.models.side_files import is_adapter, read_side_file
+from trueup.models.tokenizers import load_tokenizer, refuse_missing_folder
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +66,7 @@ def new_policy(
     if lora and from_scratch:
         raise CheckpointError(f"{base}: an adapter needs a base with weights; leave out lora or from_scratch")
     refuse_missing_folder(str(base))
-    if adapters.is_adapter(base):
+    if is_adapter(base):
         raise CheckpointError(f"{base}: is an adapter; merge it into its base first, and train on from that")
     try:
         if from_scratch:
@@ -180,7 +174,7 @@ def load_policy_checkpoint(
 
 
 def _load_any(name: str, *, dtype: torch.dtype | None, trust_remote_code: bool) -> PreTrainedModel | PeftModel:
-    if not adapters.is_adapter(name):
+    if not is_adapter(name):
         return _load(name, dtype=dtype, trust_remote_code=trust_remote_code)
     base = str(PeftConfig.from_pretrained(name).base_model_name_or_path)
     # Trained on a base in float32, whatever type the base was saved in.

@@ -9,10 +9,9 @@ import yaml
 
 from trueup.data.templates import TextFormat
 from trueup.errors import CheckpointError
-from trueup.models.adapters import is_adapter
-from trueup.models.checkpoints import SIDE_FILE
 from trueup.models.kinds import members_of
 from trueup.models.lora_checkpoints import KIND
+from trueup.models.side_files import SIDE_FILE, is_adapter
 from trueup.report.card import CardFacts
 from trueup.report.text import Cell
 

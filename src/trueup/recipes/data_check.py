@@ -12,7 +12,7 @@ from trueup.data.rows import Row
 from trueup.data.templates import encode, infer_format, render_row
 from trueup.errors import RecipeError
 from trueup.files import check_output, write_text
-from trueup.models.checkpoints import load_tokenizer
+from trueup.models.tokenizers import load_tokenizer
 from trueup.recipes.config import Recipe, check_range
 
 

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import torch
 
-from trueup.anchors.merge import RECORD, Merged, merge_checkpoints
-from trueup.anchors.merge_checks import model_folder
-from trueup.anchors.merge_shares import Shares, same_shares, spherical
 from trueup.errors import OutputError, RecipeError
 from trueup.files import check_output
 from trueup.functional.params import ema_shares, soup_shares
+from trueup.merging.checks import model_folder
+from trueup.merging.merge import RECORD, Merged, merge_checkpoints
+from trueup.merging.shares import Shares, same_shares, spherical
 from trueup.recipes.config import Recipe, check_range
 from trueup.recipes.places import fingerprint_of
 from trueup.recipes.provenance import versions

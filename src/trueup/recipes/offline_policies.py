@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trueup.endpoints.settings import split_label
 from trueup.errors import CheckpointError, RecipeError
-from trueup.models.checkpoints import read_side_file
+from trueup.models.side_files import read_side_file
 from trueup.objectives import PREFERENCE_OBJECTIVES
 from trueup.policies.base import Policy
 from trueup.policies.load import load_policy

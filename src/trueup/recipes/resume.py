@@ -9,7 +9,7 @@ import yaml
 
 from trueup.errors import CheckpointError, DataError, OutputError, RecipeError
 from trueup.files import check_output
-from trueup.models.checkpoints import SIDE_FILE
+from trueup.models.side_files import SIDE_FILE
 from trueup.recipes.config import dump, read_yaml
 
 _FREE = frozenset({"resume", "token_budget", "logging_steps", "keep_checkpoints", "report_to", "output"})

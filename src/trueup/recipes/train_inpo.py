@@ -15,8 +15,8 @@ from trueup.data.templates import TextFormat
 from trueup.endpoints.failure import EndpointError
 from trueup.errors import OutputError, RecipeError
 from trueup.files import check_output, write_text
-from trueup.models.checkpoints import read_side_file
 from trueup.models.policy_checkpoints import load_policy_checkpoint
+from trueup.models.side_files import read_side_file
 from trueup.recipes.config import dump
 from trueup.recipes.inpo_oracle import open_oracle
 from trueup.recipes.inpo_pairs import Round, make_pairs, read_provenance

@@ -14,10 +14,12 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArgum
 
 from trueup.data.demonstrations import PromptFile, read_prompts
 from trueup.data.rows import Prompt
-from trueup.models.checkpoints import format_of, load_tokenizer, read_side_file
+from trueup.models.checkpoints import format_of
 from trueup.models.heads.value import without_value_head
 from trueup.models.policy import PolicyModel
 from trueup.models.policy_checkpoints import PolicyCheckpoint, new_policy
+from trueup.models.side_files import read_side_file
+from trueup.models.tokenizers import load_tokenizer
 from trueup.recipes.arguments import training_arguments
 from trueup.recipes.config import dump
 from trueup.recipes.policy_prompts import list_long, usable_prompts, watched_prompts

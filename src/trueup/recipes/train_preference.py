@@ -19,10 +19,12 @@ from trueup.data.templates import TextFormat, infer_format
 from trueup.errors import NonFiniteError, RecipeError
 from trueup.files import cache_folder
 from trueup.models.branch_model import check_sharing
-from trueup.models.checkpoints import format_of, load_tokenizer, read_side_file
+from trueup.models.checkpoints import format_of
 from trueup.models.policy import PolicyModel
 from trueup.models.policy_checkpoints import load_policy_checkpoint
 from trueup.models.reading import logprobs
+from trueup.models.side_files import read_side_file
+from trueup.models.tokenizers import load_tokenizer
 from trueup.recipes.advantage_rows import PriorityTrainer
 from trueup.recipes.advantages import Weighed, weigh
 from trueup.recipes.arguments import training_arguments

@@ -15,10 +15,11 @@ from trueup.data.rows import Row
 from trueup.data.templates import TextFormat, infer_format
 from trueup.files import cache_folder
 from trueup.models.branch_model import check_sharing
-from trueup.models.checkpoints import load_tokenizer, new_reward_model
+from trueup.models.checkpoints import new_reward_model
 from trueup.models.heads.ensemble import with_heads
 from trueup.models.lora_members import with_lora_members
 from trueup.models.reward import RewardModel
+from trueup.models.tokenizers import load_tokenizer
 from trueup.objectives.reward.bsr import BatchSumToZero
 from trueup.recipes.arguments import training_arguments
 from trueup.recipes.card import card_of

@@ -16,7 +16,7 @@ from trueup.data.templates import TextFormat, infer_format
 from trueup.errors import RecipeError
 from trueup.files import cache_folder
 from trueup.models.branch_model import check_sharing
-from trueup.models.checkpoints import load_tokenizer
+from trueup.models.tokenizers import load_tokenizer
 from trueup.objectives import SUPERVISED_OBJECTIVES
 from trueup.objectives.supervised.sft import NegativeLogLikelihood
 from trueup.recipes.arguments import training_arguments

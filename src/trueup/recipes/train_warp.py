@@ -12,12 +12,12 @@ from transformers import TrainerCallback
 
 from trueup.anchors import ANCHORS
 from trueup.anchors.ema import ExponentialAverage
-from trueup.anchors.merge_checks import model_folder
 from trueup.anchors.warp import MergePiece, RunPiece, Warp, carry_out, pending
 from trueup.data.demonstrations import read_prompts
 from trueup.data.rows import Prompt
 from trueup.errors import OutputError, RecipeError
 from trueup.files import check_output, write_text
+from trueup.merging.checks import model_folder
 from trueup.policies.model import load_model_policy
 from trueup.recipes.config import choice, dump
 from trueup.recipes.policy_settings import TrainPolicy

@@ -7,9 +7,10 @@ import torch
 
 from trueup.endpoints.settings import split_label
 from trueup.errors import CheckpointError
-from trueup.models.checkpoints import SIDE_FILE, Checkpoint, load_reward_model, read_side_file
+from trueup.models.checkpoints import Checkpoint, load_reward_model
 from trueup.models.kinds import members_of
 from trueup.models.lora_checkpoints import KIND, load_lora_members, member_folders
+from trueup.models.side_files import SIDE_FILE, read_side_file
 from trueup.rewards.aggregates import Aggregate, aggregate_from
 from trueup.rewards.base import Reward
 from trueup.rewards.ensemble import Standardization

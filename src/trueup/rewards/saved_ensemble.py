@@ -8,8 +8,8 @@ from typing import Any
 
 from trueup.errors import CheckpointError, RecipeError
 from trueup.files import write_text
-from trueup.models.checkpoints import SIDE_FILE, read_side_file
 from trueup.models.kinds import members_of
+from trueup.models.side_files import SIDE_FILE, read_side_file
 from trueup.rewards.aggregates import Aggregate, aggregate_from, aggregate_settings
 from trueup.rewards.base import Reward
 from trueup.rewards.ensemble import EnsembleReward, Standardization

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from trueup.anchors.merge import merge_checkpoints
-from trueup.anchors.merge_shares import same_shares
 from trueup.files import cache_folder
 from trueup.lab.gold_proxy import Setup
 from trueup.lab.look_files import kept_looks
@@ -28,6 +26,8 @@ from trueup.lab.reproduce.policy_arms import PolicyWorld, gold_gain, over_known,
 from trueup.lab.reproduce.policy_pages import gold_and_proxy_figure, named_kls, optimization_settings, proxy_gain
 from trueup.lab.reproduce.policy_plans import plain
 from trueup.lab.reproduce.scale import Scale
+from trueup.merging.merge import merge_checkpoints
+from trueup.merging.shares import same_shares
 from trueup.report.evidence import Claim, Evidence
 from trueup.report.tables import markdown_table, with_interval
 from trueup.report.text import Cell

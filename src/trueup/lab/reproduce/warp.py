@@ -14,8 +14,6 @@ import numpy as np
 import torch
 
 from trueup.anchors import ExponentialAverage
-from trueup.anchors.merge import merge_checkpoints
-from trueup.anchors.merge_shares import same_shares
 from trueup.anchors.warp import Geometry, MergePiece, carry_out, geometry
 from trueup.files import cache_folder
 from trueup.lab.look_files import kept_looks
@@ -36,6 +34,8 @@ from trueup.lab.reproduce.policy_arms import PolicyWorld, gold_gain, over_known,
 from trueup.lab.reproduce.policy_pages import gold_and_proxy_figure, named_kls, optimization_settings, proxy_gain
 from trueup.lab.reproduce.policy_plans import FREE, plain, varied
 from trueup.lab.reproduce.scale import Scale
+from trueup.merging.merge import merge_checkpoints
+from trueup.merging.shares import same_shares
 from trueup.models.policy_checkpoints import load_policy_checkpoint
 from trueup.report.evidence import Claim, Evidence
 from trueup.report.tables import markdown_table, with_interval

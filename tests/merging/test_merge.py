@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import trueup.anchors.merge as merge_module
+import trueup.merging.merge as merge_module
 from tiny_models import make_tokenizer, save_base
-from trueup.anchors.merge import RECORD, merge_checkpoints
-from trueup.anchors.merge_shares import Shares, group_of, same_shares, spherical
 from trueup.errors import CheckpointError, NonFiniteError, OutputError
+from trueup.merging.merge import RECORD, merge_checkpoints
+from trueup.merging.shares import Shares, group_of, same_shares, spherical
 from trueup.models.weight_files import INDEX, SINGLE
 
 
@@ -308,11 +308,18 @@ def test_a_full_disk_leaves_the_earlier_merge(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_no_model_is_imported_to_merge():
+    """A merge takes seconds, and so would the import."""
+    told = "import sys, trueup.recipes.merge; print('transformers.modeling_utils' in sys.modules, 'peft' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
+
+
 MEASURED = """
 import sys
 from pathlib import Path
-from trueup.anchors.merge import merge_checkpoints
-from trueup.anchors.merge_shares import same_shares, spherical
+from trueup.merging.merge import merge_checkpoints
+from trueup.merging.shares import same_shares, spherical
 
 def resident(key):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key)) * 1024

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from trueup.errors import CheckpointError
-from trueup.models.adapters import is_adapter
-from trueup.models.checkpoints import load_tokenizer, refuse_missing_folder
+from trueup.models.side_files import is_adapter
+from trueup.models.tokenizers import load_tokenizer, refuse_missing_folder
 from trueup.models.weight_files import WeightFiles
 
 logger = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trueup.anchors.merge_checks import check_configs, check_tensors, check_tokenizers, model_folder
-from trueup.anchors.merge_settings import write_json, write_settings
-from trueup.anchors.merge_shares import Shares, slices
 from trueup.errors import CheckpointError, NonFiniteError
 from trueup.files import PARTIAL, move_into_place, output_errors
 from trueup.functional.params import combine
-from trueup.models.checkpoints import read_side_file
+from trueup.merging.checks import check_configs, check_tensors, check_tokenizers, model_folder
+from trueup.merging.settings import write_json, write_settings
+from trueup.merging.shares import Shares, slices
+from trueup.models.side_files import read_side_file
 from trueup.models.weight_files import StoredTensor, WeightFiles, open_weights, write_index, write_weights
 
 RECORD = "merge.json"

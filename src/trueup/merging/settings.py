@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from trueup.anchors.merge_checks import read_json
-from trueup.models.checkpoints import SIDE_FILE
+from trueup.merging.checks import read_json
+from trueup.models.side_files import SIDE_FILE
 
 _COPIED = (
     "generation_config.json",
