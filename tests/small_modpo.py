@@ -1,8 +1,8 @@
 """MODPO for tests: a tiny policy that may name one fruit or another, and two rewards in conflict."""
 
-import json
 from pathlib import Path
 
+from run_files import write
 from trueup.recipes.modpo_settings import ModpoWatch, TrainModpo
 from trueup.recipes.preference_settings import PreferenceData
 
@@ -19,11 +19,6 @@ def pears(prompts, completions):
     """Naming pears is good."""
     SCORED.extend(zip((str(prompt) for prompt in prompts), completions, strict=True))
     return [1.4 * ("pears" in text) for text in completions]
-
-
-def write(path: Path, records) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
 
 
 def preferences(count: int, *, chosen: str = "plums") -> list[dict]:

@@ -4,9 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
-
 from trueup.recipes.policy_settings import PromptsRecipe, TrainPolicy, WatchRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,21 +27,6 @@ def recipe(base: Path, folder: Path, **changes) -> TrainPolicy:
 def watch(folder: Path, **changes) -> WatchRecipe:
     held_out = prompts(folder / "watch.jsonl", 5, first=50)
     return WatchRecipe(prompts=held_out, **({"every": 1, "gold": SHORTNESS} | changes))
-
-
-def tensors(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "model" / "model.safetensors")
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    assert one.keys() == other.keys()
-    return all(torch.equal(one[name], other[name]) for name in one)
-
-
-def log(run: Path, name: str) -> list[float]:
-    """All values of one metric."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line[name] for line in lines if name in line]
 
 
 def names_logged(run: Path) -> set[str]:

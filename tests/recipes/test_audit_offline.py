@@ -8,16 +8,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from run_files import write
 from tiny_models import make_tokenizer, save_base
 from trueup.cli import main
 from trueup.recipes.audit_policy import AuditPolicy, audit_policy
 
 FRUITS = ("apples", "pears", "plums")
-
-
-def write(path: Path, records) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
 
 
 def pairs(count: int, first: int = 0):

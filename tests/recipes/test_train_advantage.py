@@ -12,13 +12,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
+from run_files import logged, read, write
 from trueup.cli import main
 from trueup.data.replies import encode_prompts
 from trueup.data.rows import Origin, Response, Row
 from trueup.data.templates import infer_format
 from trueup.errors import DataError, NonFiniteError, RecipeError
 from trueup.models.tokenizers import load_tokenizer
-from trueup.objectives import ADVANTAGE_OBJECTIVES, PREFERENCE_OBJECTIVES
 from trueup.objectives.advantage.a_lol import ALol
 from trueup.objectives.advantage.a_lol_ref_free import ALolRefFree
 from trueup.objectives.advantage.r_lol import RLol
@@ -26,8 +26,7 @@ from trueup.objectives.advantage.wbc import WBC
 from trueup.recipes.advantage_rows import _with_responses
 from trueup.recipes.advantage_settings import AdvantageRecipe, ValueRecipe
 from trueup.recipes.advantages import _rewards
-from trueup.recipes.config import dump, load
-from trueup.recipes.preference_settings import METHODS, PreferenceData, TrainPreference
+from trueup.recipes.preference_settings import PreferenceData, TrainPreference
 from trueup.recipes.run_settings import LoraRecipe
 from trueup.recipes.train_preference import train_preference
 from trueup.rewards.base import Scores
@@ -70,11 +69,6 @@ def not_finite(prompts, completions):
 LONG = f"{__name__}:long_is_good"
 
 
-def write(path: Path, records) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
-
-
 def pairs(count: int, first: int = 0):
     """Chosen responses of many lengths."""
     return [
@@ -100,14 +94,6 @@ def recipe(base: Path, folder: Path, records=None, **changes) -> TrainPreference
     known = {"output": folder / "run", "data": data, "max_steps": 2, "batch_size": 4, "learning_rate": 1e-3}
     known |= {"method": ALol(), "reward": LONG, "advantage": AdvantageRecipe(value=VALUES), "logging_steps": 1}
     return TrainPreference(model=str(base), **(known | changes))
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def losses(run: Path) -> list[float]:
-    return [line["loss"] for line in lines(run / "metrics.jsonl") if "loss" in line]
 
 
 def weights(run: Path) -> bytes:
@@ -147,7 +133,7 @@ def finished(base, tmp_path_factory) -> Path:
 
 
 def test_advantages_are_rewards_less_values(finished):
-    found = lines(finished / "advantages.jsonl")
+    found = read(finished / "advantages.jsonl")
     assert [one["split"] for one in found] == ["train"] * 20 + ["eval"] * 5
     for one, record in zip(found, [*pairs(20), *pairs(5, first=30)], strict=True):
         assert one["reward"] == min(len(record["chosen"]), 16) / 16  # of the chosen response alone
@@ -158,29 +144,29 @@ def test_advantages_are_rewards_less_values(finished):
 
 
 def test_what_is_not_better_is_dropped_counted_and_listed(finished):
-    found = [one["advantage"] for one in lines(finished / "advantages.jsonl") if one["split"] == "train"]
+    found = [one["advantage"] for one in read(finished / "advantages.jsonl") if one["split"] == "train"]
     positive = sum(one > 1e-6 for one in found)
     assert 0 < positive < 20
-    listed = [one["row"] for one in lines(finished / "dropped-train.jsonl") if one["reason"] == "no positive advantage"]
+    listed = [one["row"] for one in read(finished / "dropped-train.jsonl") if one["reason"] == "no positive advantage"]
     assert listed == [i + 1 for i, one in enumerate(found) if one <= 1e-6]
-    assert {one["reason"] for one in lines(finished / "dropped-eval.jsonl")} == {"response rejected"}
+    assert {one["reason"] for one in read(finished / "dropped-eval.jsonl")} == {"response rejected"}
     side = json.loads((finished / "model" / "trueup.json").read_text())
     assert side["advantages"]["kept_share"] == positive / 20
     assert side["advantages"]["mean_reward"] - side["advantages"]["mean_value"] == pytest.approx(np.mean(found))
     assert side["dropped"]["train/no positive advantage"] == 20 - positive
     assert f"{positive} of 20" in (finished / "report.html").read_text()
-    assert len(losses(finished)) == 2 * ceil(positive / 4)
+    assert len(logged(finished, "loss")) == 2 * ceil(positive / 4)
 
 
 def test_the_first_step_is_the_formula_on_rows_drawn_by_advantage(finished, base):
     kept = [
         (one["advantage"], record)
-        for one, record in zip(lines(finished / "advantages.jsonl"), pairs(20), strict=False)
+        for one, record in zip(read(finished / "advantages.jsonl"), pairs(20), strict=False)
         if one["advantage"] > 1e-6
     ]
     drawn = [kept[i] for i in priority_rows([one for one, _ in kept], step=0, count=4, seed=0)]
     expected = [-weight * plain(base, one["prompt"], one["chosen"]) for weight, one in drawn]
-    assert losses(finished)[0] == pytest.approx(np.mean(expected), rel=1e-4)
+    assert logged(finished, "loss")[0] == pytest.approx(np.mean(expected), rel=1e-4)
     best = max(kept, key=lambda one: one[0])[1]
     before, after = (plain(folder, best["prompt"], best["chosen"]) for folder in (base, finished / "model"))
     assert after > before + 1
@@ -208,7 +194,7 @@ def test_values_read_prompts_and_nothing_of_responses(text, base):
 
 def test_single_responses_are_enough(base, tmp_path):
     done = train_preference(recipe(base, tmp_path, demonstrations(14)))
-    found = [one["advantage"] > 1e-6 for one in lines(tmp_path / "run" / "advantages.jsonl")]
+    found = [one["advantage"] > 1e-6 for one in read(tmp_path / "run" / "advantages.jsonl")]
     assert len(found) == 14
     assert done.metrics["kept_share"] == sum(found) / 14
     assert sum(found) > 0
@@ -218,7 +204,7 @@ def test_all_responses_may_be_used_and_each_is_kept_by_itself(base, tmp_path):
     asked = recipe(base, tmp_path, groups(6), max_steps=1)
     asked = replace(asked, data=replace(asked.data, responses="all"))
     done = train_preference(asked)
-    found = lines(tmp_path / "run" / "advantages.jsonl")
+    found = read(tmp_path / "run" / "advantages.jsonl")
     assert [one["response"] for one in found] == [1, 2, 3] * 6
     worse = [i for i, one in enumerate(found) if one["advantage"] <= 1e-6]
     assert 0 < len(worse) < 18
@@ -236,7 +222,7 @@ def test_all_responses_may_be_used_and_each_is_kept_by_itself(base, tmp_path):
         for k in range(3)
         if 3 * whole[i] + k not in worse
     ]
-    assert losses(tmp_path / "run")[0] == pytest.approx(np.mean(terms), rel=1e-4)
+    assert logged(tmp_path / "run", "loss")[0] == pytest.approx(np.mean(terms), rel=1e-4)
 
 
 def test_some_responses_of_a_row_keep_their_tokens(base):
@@ -264,7 +250,7 @@ def test_some_responses_of_a_row_keep_their_tokens(base):
 def test_flipped_labels_choose_the_other_response(base, tmp_path):
     asked = recipe(base, tmp_path, method=WBC(), advantage=None, max_steps=1)
     train_preference(replace(asked, data=replace(asked.data, flip=1.0)))
-    assert {one["reward"] for one in lines(tmp_path / "run" / "advantages.jsonl")} == {len(" figs") / 16}
+    assert {one["reward"] for one in read(tmp_path / "run" / "advantages.jsonl")} == {len(" figs") / 16}
 
 
 # Rewards in the place of advantages
@@ -272,12 +258,12 @@ def test_flipped_labels_choose_the_other_response(base, tmp_path):
 
 def test_rewards_weigh_by_themselves(base, tmp_path):
     train_preference(recipe(base, tmp_path, method=RLol(), advantage=None, max_steps=1))
-    found = lines(tmp_path / "run" / "advantages.jsonl")
+    found = read(tmp_path / "run" / "advantages.jsonl")
     assert not any("value" in one for one in found)
     earned, records = [one["reward"] for one in found], pairs(12)
     drawn = priority_rows(earned, step=0, count=4, seed=0)
     expected = [-earned[i] * plain(base, records[i]["prompt"], records[i]["chosen"]) for i in drawn]
-    assert losses(tmp_path / "run")[0] == pytest.approx(np.mean(expected), rel=1e-4)
+    assert logged(tmp_path / "run", "loss")[0] == pytest.approx(np.mean(expected), rel=1e-4)
     assert ASKED == [12]
 
 
@@ -286,15 +272,15 @@ def test_without_priority_every_row_is_learned_from_once_an_epoch(base, tmp_path
     train_preference(
         recipe(base, tmp_path, method=WBC(), advantage=how, max_steps=None, batch_size=12, learning_rate=1e-9)
     )
-    found, records = lines(tmp_path / "run" / "advantages.jsonl"), pairs(12)
+    found, records = read(tmp_path / "run" / "advantages.jsonl"), pairs(12)
     expected = [-one["reward"] * plain(base, r["prompt"], r["chosen"]) for one, r in zip(found, records, strict=True)]
-    assert losses(tmp_path / "run") == [pytest.approx(np.mean(expected), rel=1e-4)]
+    assert logged(tmp_path / "run", "loss") == [pytest.approx(np.mean(expected), rel=1e-4)]
 
 
 def test_scores_of_reward_models_are_squashed(base, tmp_path):
     how = AdvantageRecipe(scale="sigmoid", reward_max=2.0)
     train_preference(recipe(base, tmp_path, method=WBC(), reward=f"{__name__}:score", advantage=how, max_steps=1))
-    for one, record in zip(lines(tmp_path / "run" / "advantages.jsonl"), pairs(12), strict=True):
+    for one, record in zip(read(tmp_path / "run" / "advantages.jsonl"), pairs(12), strict=True):
         assert one["reward"] == pytest.approx(2 / (1 + np.exp(6.0 - len(record["chosen"]))), rel=1e-12)
 
 
@@ -303,7 +289,7 @@ def test_several_rewards_are_added_with_their_weights(base, tmp_path):
     asked = recipe(base, tmp_path, method=WBC(), reward=rewards, advantage=AdvantageRecipe(reward_max=2.0), max_steps=1)
     assert asked.weights == [1.0, 1.0]
     train_preference(replace(asked, reward_weights=[0.5, 1.0]))
-    for one, record in zip(lines(tmp_path / "run" / "advantages.jsonl"), pairs(12), strict=True):
+    for one, record in zip(read(tmp_path / "run" / "advantages.jsonl"), pairs(12), strict=True):
         assert one["reward"] == pytest.approx(0.5 * min(len(record["chosen"]), 16) / 16 + 0.5)
 
 
@@ -313,9 +299,9 @@ def test_several_rewards_are_added_with_their_weights(base, tmp_path):
 def test_an_adapter_has_the_values_of_its_base(base, tmp_path):
     train_preference(recipe(base, tmp_path, output=tmp_path / "whole", max_steps=1))
     train_preference(recipe(base, tmp_path, output=tmp_path / "lora", max_steps=1, lora=LoraRecipe(rank=2)))
-    found = [[one["value"] for one in lines(tmp_path / name / "advantages.jsonl")] for name in ("whole", "lora")]
+    found = [[one["value"] for one in read(tmp_path / name / "advantages.jsonl")] for name in ("whole", "lora")]
     assert found[0] == pytest.approx(found[1], abs=1e-6)
-    assert losses(tmp_path / "whole")[0] == pytest.approx(losses(tmp_path / "lora")[0], rel=1e-4)
+    assert logged(tmp_path / "whole", "loss")[0] == pytest.approx(logged(tmp_path / "lora", "loss")[0], rel=1e-4)
 
 
 def test_values_may_be_those_of_another_reference_and_other_prompts(base, tmp_path):
@@ -328,7 +314,7 @@ def test_values_may_be_those_of_another_reference_and_other_prompts(base, tmp_pa
         asked = recipe(base, tmp_path, output=output, reference=reference, method=ALolRefFree(), advantage=how)
         train_preference(replace(asked, max_steps=1))
         assert json.loads((output / "advantages.json").read_text())["fit"]["development_prompts"] == 6
-    own, other = ([one["value"] for one in lines(tmp_path / name / "advantages.jsonl")] for name in ("own", "other"))
+    own, other = ([one["value"] for one in read(tmp_path / name / "advantages.jsonl")] for name in ("own", "other"))
     assert max(abs(a - b) for a, b in zip(own, other, strict=True)) > 1e-4
 
 
@@ -417,52 +403,3 @@ def test_a_reward_model_s_nan_names_the_row(base, tmp_path):
 def test_rows_without_text_are_refused(base, tmp_path):
     with pytest.raises(DataError, match="zero usable rows"):
         train_preference(recipe(base, tmp_path, [{"prompt": "Fruit:", "completion": " "}]))
-
-
-MINIMAL = ["--model", "m", "--output", "o", "--data.train", "d"]
-WEIGHED = ["--method", "a_lol", "--reward", "r"]
-WRONG = {
-    "no reward": (["--method", "a_lol"], "ALol and reward do not go together; name what scores responses as --reward"),
-    "advantages of pairs": (["--advantage.priority", "false"], "DPO learns from preferences.*leave out advantage"),
-    "responses of pairs": (["--data.responses", "all"], "leave out data.responses"),
-    "pairs of responses": ([*WEIGHED, "--data.pairs", "best_versus_worst"], "leave out data.pairs"),
-    "empty responses": ([*WEIGHED, "--data.drop_empty", "false"], "leave out data.drop_empty"),
-    "terms of pairs": ([*WEIGHED, "--regularizers", "sft"], "ChosenLikelihood needs pairs"),
-    "values of rewards": (
-        ["--method", "wbc", "--reward", "r", "--advantage.value.samples", "2"], "leave out advantage.value",
-    ),
-    "two orders": ([*WEIGHED, "--group_by_length"], "leave out group_by_length"),
-    "a reference for nothing": (["--method", "wbc", "--reward", "r", "--reference", "x"], "leave out reference"),
-    "no largest reward": ([*WEIGHED, "--advantage.reward_max", "0"], "reward_max must be positive"),
-    "an unknown scale": ([*WEIGHED, "--advantage.scale", "tanh"], "advantage.scale"),
-    "one prompt": ([*WEIGHED, "--advantage.value.prompts", "1"], "prompts must be at least 2"),
-    "all held out": ([*WEIGHED, "--advantage.value.held_out", "1"], "held_out must lie between 0 and 1"),
-    "a split of nothing": ([*WEIGHED, "--advantage.value.split", "test"], "development, which is not given"),
-    "weights that lack": (
-        ["--method", "wbc", "--reward", "[a=x, b=y]", "--reward_weights", "[1.0]"], "1 reward_weights for 2 rewards",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_settings_that_do_not_go_together(name):
-    words, message = WRONG[name]
-    with pytest.raises(RecipeError, match=message):
-        load(TrainPreference, overrides=[*MINIMAL, *words])
-
-
-# On paper
-
-
-def test_no_name_is_of_two_methods():
-    assert not PREFERENCE_OBJECTIVES.keys() & ADVANTAGE_OBJECTIVES.keys()
-    assert len(METHODS) == len(PREFERENCE_OBJECTIVES) + len(ADVANTAGE_OBJECTIVES)
-
-
-@pytest.mark.parametrize("name", ADVANTAGE_OBJECTIVES)
-def test_a_method_survives_the_file(name, tmp_path):
-    found = load(TrainPreference, overrides=[*MINIMAL, "--method", name, "--reward", "r", "--advantage.priority", "no"])
-    assert found.method == ADVANTAGE_OBJECTIVES[name]()
-    assert (found.weighs, found.fits_values) == (True, name.startswith("a_lol"))
-    (tmp_path / "r.yaml").write_text(dump(found))
-    assert load(TrainPreference, config=tmp_path / "r.yaml") == found

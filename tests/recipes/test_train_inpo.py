@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 import small_inpo
+from run_files import same, tensors
 from small_inpo import ASKED, FAILS_AFTER, forget, small_recipe, write_prompts
 from trueup.cli import main
 from trueup.endpoints.failure import EndpointError
@@ -51,15 +51,6 @@ def read(path: Path):
 
 def pairs(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
-
-
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    assert one.keys() == other.keys()
-    return all(torch.equal(one[name], other[name]) for name in one)
 
 
 # What it leaves
@@ -240,7 +231,7 @@ def test_a_stop_anywhere_ends_in_the_same_policy(whole, base, tmp_path, monkeypa
     for number in (1, 2):
         ours, theirs = recipe.output / f"round-{number}", first / f"round-{number}"
         assert (ours / "pairs.jsonl").read_bytes() == (theirs / "pairs.jsonl").read_bytes()
-        assert same(tensors(ours / "model"), tensors(theirs / "model"))
+        assert same(tensors(ours), tensors(theirs))
     told = json.dumps(found.rounds).replace(str(recipe.output), str(first))
     assert json.loads(told) == read(first / "rounds.json")
 

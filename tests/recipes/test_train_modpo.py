@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 import small_modpo
-from small_modpo import EVALUATORS, SCORED, preferences, small_recipe, small_watch, write
+from run_files import write
+from small_modpo import EVALUATORS, SCORED, preferences, small_recipe, small_watch
 from trueup.cli import main
 from trueup.errors import DataError, OutputError, RecipeError
 from trueup.measure.pareto import hypervolume

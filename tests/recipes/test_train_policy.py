@@ -9,7 +9,8 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 import trueup
-from small_policy_runs import LENGTH, ROOT, log, prompts, same, tensors
+from run_files import logged, same, tensors
+from small_policy_runs import LENGTH, ROOT, prompts
 from trueup.anchors import ExponentialAverage
 from trueup.cli import main
 from trueup.measure.stopping import AlarmFired, GoldPeaked, KLBudget, LawPeakPassed
@@ -34,17 +35,17 @@ def test_what_a_run_leaves_behind(done):
 
 def test_two_passes_over_twenty_prompts_are_ten_steps_and_a_checkpoint_each(done):
     assert [path.name for path in sorted(done.glob("checkpoint-*"))] == ["checkpoint-10", "checkpoint-5"]
-    assert len(log(done, "reward")) == 10
+    assert len(logged(done, "reward")) == 10
 
 
 def test_it_learns_and_what_it_was_not_told_falls(done):
     looks = [json.loads(line) for line in (done / "watch.jsonl").read_text().splitlines()]
     assert [look["step"] for look in looks] == [0, 5, 10]
-    proxy, gold = log(done, "watch/proxy"), log(done, "watch/gold")
+    proxy, gold = logged(done, "watch/proxy"), logged(done, "watch/gold")
     assert proxy[-1] > proxy[0] + 1
     assert gold == pytest.approx([-value for value in proxy])
-    assert log(done, "watch/kl")[0] == pytest.approx(0.0, abs=1e-4)
-    assert log(done, "watch/kl")[-1] > 0.1
+    assert logged(done, "watch/kl")[0] == pytest.approx(0.0, abs=1e-4)
+    assert logged(done, "watch/kl")[-1] > 0.1
     assert json.loads((done / "best.json").read_text())["step"] == 0
 
 

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from small_policy_runs import LENGTH, REMAINDER, documented, log, names_logged, recipe, same, tensors, watch
+from run_files import logged, same, tensors
+from small_policy_runs import LENGTH, REMAINDER, documented, names_logged, recipe, watch
 from trueup.anchors import ElasticReset, ExponentialAverage, Soup
 from trueup.objectives import GRPO, PPO, SuperHF
 from trueup.objectives.policy.regularizers.forward_kl_k3 import ForwardKLk3
@@ -36,7 +37,7 @@ def test_methods_with_the_terms_of_their_papers(name, base, tmp_path):
     method, terms = METHODS[name]
     finished = train_policy(recipe(base, tmp_path, method=method, regularizers=terms, passes=2))
     for term in (method, *terms):
-        assert len(log(tmp_path / "run", f"loss/{term_name(term)}")) == 2
+        assert len(logged(tmp_path / "run", f"loss/{term_name(term)}")) == 2
     assert not same(tensors(tmp_path / "run"), load_file(base / "model.safetensors"))
     assert (finished.model / "value_head.safetensors").is_file() == (name == "ppo")
     _, info = AutoModelForCausalLM.from_pretrained(finished.model, output_loading_info=True)
@@ -67,9 +68,9 @@ def test_with_an_adapter_the_reference_is_the_model_without_it(anchor, base, tmp
     assert len(made) == (1 if anchor is None else 2)  # an average needs a place of its own
     assert (finished.model / "adapter_model.safetensors").is_file()
     assert not (finished.model / "model.safetensors").exists()
-    assert log(tmp_path / "run", "kl")[0] == pytest.approx(0.0, abs=1e-5)
-    assert abs(log(tmp_path / "run", "kl")[1]) > 1e-4
-    assert abs(log(tmp_path / "run", "watch/kl")[-1]) > 1e-4
+    assert logged(tmp_path / "run", "kl")[0] == pytest.approx(0.0, abs=1e-5)
+    assert abs(logged(tmp_path / "run", "kl")[1]) > 1e-4
+    assert abs(logged(tmp_path / "run", "watch/kl")[-1]) > 1e-4
 
 
 def test_ppo_with_an_adapter_keeps_both(base, tmp_path):
@@ -86,9 +87,9 @@ def test_from_scratch_everything_is_measured_from_the_weights_that_were_drawn(ba
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (bare / name).write_bytes((base / name).read_bytes())
     train_policy(recipe(bare, tmp_path, from_scratch=True, watch=watch(tmp_path), max_steps=1))
-    assert log(tmp_path / "run", "kl")[0] == pytest.approx(0.0, abs=1e-5)
-    assert log(tmp_path / "run", "watch/kl")[0] == pytest.approx(0.0, abs=1e-5)
-    assert abs(log(tmp_path / "run", "watch/kl")[1]) > 1e-4
+    assert logged(tmp_path / "run", "kl")[0] == pytest.approx(0.0, abs=1e-5)
+    assert logged(tmp_path / "run", "watch/kl")[0] == pytest.approx(0.0, abs=1e-5)
+    assert abs(logged(tmp_path / "run", "watch/kl")[1]) > 1e-4
 
 
 def test_rewards_are_summed_with_their_weights(base, tmp_path):
@@ -109,8 +110,8 @@ def test_an_average_without_memory_is_the_policy_of_the_last_step(base, tmp_path
     frozen = recipe(base, tmp_path, max_steps=3)
     train_policy(frozen)
     train_policy(replace(frozen, output=tmp_path / "ema", anchor=ExponentialAverage(decay=0.0)))
-    assert log(tmp_path / "ema", "kl") == pytest.approx([0.0] * 3, abs=1e-5)
-    assert min(map(abs, log(tmp_path / "run", "kl")[1:])) > 1e-3
+    assert logged(tmp_path / "ema", "kl") == pytest.approx([0.0] * 3, abs=1e-5)
+    assert min(map(abs, logged(tmp_path / "run", "kl")[1:])) > 1e-3
 
 
 def test_an_elastic_reset_that_keeps_all_goes_back_to_the_start(base, tmp_path):
@@ -137,7 +138,7 @@ def test_a_soup_of_one_is_the_start_and_of_the_other_is_the_other(base, tmp_path
         train_policy(replace(asked, output=tmp_path / name, **changes))
     assert same(tensors(tmp_path / "one"), tensors(tmp_path / "run"))
     assert same(tensors(tmp_path / "zero"), tensors(tmp_path / "far"))
-    assert log(tmp_path / "far", "kl")[0] > 0.01
+    assert logged(tmp_path / "far", "kl")[0] > 0.01
 
 
 # Watching
@@ -149,9 +150,9 @@ def test_a_budget_of_kl_stops_the_run(base, tmp_path):
     stopped = json.loads((tmp_path / "run" / "stopped.json").read_text())
     assert stopped["rule"] == "KLBudget"
     assert stopped["step"] in (2, 4)
-    assert len(log(tmp_path / "run", "reward")) == stopped["step"]
+    assert len(logged(tmp_path / "run", "reward")) == stopped["step"]
     assert f"stopped early: {finished.stopped}" in finished.summary()
-    assert log(tmp_path / "run", "watch/kl")[-1] >= 0.05
+    assert logged(tmp_path / "run", "watch/kl")[-1] >= 0.05
 
 
 def test_gold_that_falls_stops_the_run(base, tmp_path):
@@ -160,7 +161,7 @@ def test_gold_that_falls_stops_the_run(base, tmp_path):
     finished = train_policy(asked)
     assert finished.stopped is not None
     assert json.loads((tmp_path / "run" / "stopped.json").read_text())["rule"] == "GoldPeaked"
-    assert len(log(tmp_path / "run", "reward")) < 12
+    assert len(logged(tmp_path / "run", "reward")) < 12
 
 
 def test_the_best_checkpoint_is_kept(base, tmp_path, monkeypatch):

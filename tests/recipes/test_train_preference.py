@@ -9,21 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
+from run_files import log, logged, same, tensors, write
 from tiny_models import make_tokenizer, save_base
 from trueup.cli import main
 from trueup.errors import DataError, OutputError, RecipeError
 from trueup.models.policy_checkpoints import load_policy_checkpoint
-from trueup.objectives import PREFERENCE_OBJECTIVES
-from trueup.objectives.policy.regularizers.entropy_bonus import EntropyBonus
 from trueup.objectives.preference.dpo import DPO
 from trueup.objectives.preference.inpo import INPO
 from trueup.objectives.preference.modpo import MODPO
 from trueup.objectives.preference.simpo import SimPO
 from trueup.objectives.supervised.chosen import ChosenLikelihood
-from trueup.recipes.config import dump, load
 from trueup.recipes.preference_settings import PreferenceData, TrainPreference
 from trueup.recipes.run_settings import LoraRecipe
 from trueup.recipes.train_preference import train_preference
@@ -35,16 +32,6 @@ FRUITS = ("apples", "pears", "plums")
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    return save_base(tmp_path_factory.mktemp("base"), make_tokenizer(bos="<s>", pad="<pad>"))
-
-
-def write(path: Path, records) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
 
 
 def pairs(count: int, first: int = 0):
@@ -67,23 +54,6 @@ def recipe(base: Path, folder: Path, records=None, **changes) -> TrainPreference
     data = PreferenceData(train=str(write(folder / "train.jsonl", records or pairs(12))), max_length=24)
     known = {"output": folder / "run", "data": data, "max_steps": 4, "batch_size": 4, "learning_rate": 1e-3}
     return TrainPreference(model=str(base), logging_steps=1, **(known | changes))
-
-
-def tensors(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "model" / "model.safetensors")
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    assert one.keys() == other.keys()
-    return all(torch.equal(one[name], other[name]) for name in one)
-
-
-def log(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def losses(run: Path) -> list[float]:
-    return [line["loss"] for line in log(run) if "loss" in line]
 
 
 # End to end
@@ -203,8 +173,8 @@ def test_a_method_without_reference_asks_none(base, tmp_path):
 
 def test_with_an_adapter_the_reference_is_the_model_without_it(base, tmp_path):
     done = train_preference(recipe(base, tmp_path, lora=LoraRecipe(rank=2, alpha=8), max_steps=5, learning_rate=1e-2))
-    assert losses(tmp_path / "run")[0] == pytest.approx(math.log(2), abs=1e-5)
-    assert losses(tmp_path / "run")[-1] < 0.68
+    assert logged(tmp_path / "run", "loss")[0] == pytest.approx(math.log(2), abs=1e-5)
+    assert logged(tmp_path / "run", "loss")[-1] < 0.68
     assert (done.model / "adapter_model.safetensors").is_file()
     assert not (done.model / "model.safetensors").exists()
     moved = load_policy_checkpoint(done.model).model
@@ -327,7 +297,7 @@ def test_modpo_takes_the_weighted_rewards_of_the_others(base, tmp_path):
     train_preference(asked)
     margin = -0.4 * -0.1 * len(" and pears") / 0.6
     assert log(tmp_path / "run")[0]["rewards/margins"] == pytest.approx(margin, abs=1e-5)
-    assert losses(tmp_path / "run")[0] == pytest.approx(math.log1p(math.exp(-margin)), abs=1e-5)
+    assert logged(tmp_path / "run", "loss")[0] == pytest.approx(math.log1p(math.exp(-margin)), abs=1e-5)
 
 
 def test_a_reward_that_is_not_finite_stops_the_run(base, tmp_path, capsys):
@@ -379,96 +349,3 @@ def test_another_recipe_or_other_data_do_not_go_on(base, tmp_path):
     write(tmp_path / "train.jsonl", pairs(13))
     with pytest.raises(DataError, match="the rows have changed"):
         train_preference(replace(asked, resume=True))
-
-
-# On paper
-
-
-MINIMAL = ["--model", "m", "--output", "o", "--data.train", "d"]
-
-
-@pytest.mark.parametrize("name", PREFERENCE_OBJECTIVES)
-def test_a_method_survives_the_file(name, tmp_path):
-    words = ["--method", name, *(["--reward", "r"] if name == "modpo" else [])]
-    found = load(TrainPreference, overrides=[*MINIMAL, *words])
-    assert found.method == PREFERENCE_OBJECTIVES[name]()
-    (tmp_path / "r.yaml").write_text(dump(found))
-    assert load(TrainPreference, config=tmp_path / "r.yaml") == found
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("[{name: sft, coefficient: 0.2}, entropy]", [ChosenLikelihood(coefficient=0.2), EntropyBonus()]),
-        ("sft", [ChosenLikelihood()]),
-        ("{coefficient: 0.5}", [ChosenLikelihood(coefficient=0.5)]),
-        ("none", []),
-    ],
-)
-def test_terms_are_a_list_of_choices(words, expected, tmp_path):
-    found = load(TrainPreference, overrides=[*MINIMAL, "--regularizers", words])
-    assert found.regularizers == expected
-    assert found.terms == (DPO(), *expected)
-    (tmp_path / "r.yaml").write_text(dump(found))
-    assert load(TrainPreference, config=tmp_path / "r.yaml") == found
-
-
-def test_weights_of_several_objectives():
-    def found(*words):
-        return load(
-            TrainPreference, overrides=[*MINIMAL, "--method", "modpo", "--method.weight", "0.5", *words]
-        ).weights
-
-    assert found("--reward", "r") == [0.5]
-    assert found("--reward.a", "x", "--reward.b", "y", "--reward_weights", "[0.25, 0.25]") == [0.25, 0.25]
-
-
-WRONG = {
-    "no usable rows": (
-        [{"prompt": "a", "chosen": "b", "rejected": "b"}], {},
-        ["train.jsonl: zero usable rows (1 identical responses)", "at least two different responses"],
-    ),
-    "labels all one way": (
-        [{"prompt": "a", "responses": [{"text": "b", "label": True}, {"text": "c", "label": True}]}], {},
-        ["train.jsonl: zero usable rows (1 no preference)"],
-    ),
-    "all too long": (
-        [{"prompt": "How long? " * 20, "chosen": " No", "rejected": " Yes"}], {},
-        ["train.jsonl: zero usable rows of 1: 1 too long", "raise data.max_length (24)"],
-    ),
-    "a missing file to watch": (None, {"data.eval": "nowhere.jsonl"}, ["nowhere.jsonl: no such file or folder"]),
-    "an unknown method": (None, {"method": "dop"}, ["unknown name 'dop'; did you mean `dpo`?"]),
-    "no method": (None, {"method": "none"}, ["method must be one of dpo, ipo"]),
-    "an unknown setting": (None, {"method": "{name: dpo, gamma: 1}"}, ["dpo has no setting 'gamma'"]),
-    "a term of own samples": (None, {"regularizers": "reverse_kl"}, ["unknown name 'reverse_kl'; known: entropy, sft"]),
-    "a missing reference": (None, {"reference": "./nowhere"}, ["./nowhere: there is no such folder"]),
-    "a reference for nothing": (None, {"method": "simpo", "reference": "x"}, ["leave out reference"]),
-    "rewards for nothing": (None, {"reward": "x"}, ["DPO and reward do not go together; leave out reward"]),
-    "rewards that lack": (None, {"method": "modpo"}, ["name the other objectives' rewards as --reward PLACE"]),
-    "weights that do not sum to one": (
-        None, {"method": "modpo", "reward": "x", "reward_weights": "[0.7]"},
-        ["the weights [0.5, 0.7] of all objectives sum to 1.2, not to 1; divide them by their sum"],
-    ),
-    "weights that lack": (
-        None, {"method": "modpo", "reward": "[a=x, b=y]"}, ["0 reward_weights for 2 rewards; give each reward one"],
-    ),
-    "rankings": (None, {"data.pairs": "listwise"}, ["data.pairs"]),
-    "too many flips": (None, {"data.flip": "1.5"}, ["flip must be in [0, 1], got 1.5"]),
-    "an adapter from scratch": (None, {"lora.rank": "2", "from_scratch": "true"}, ["leave out lora or from_scratch"]),
-    "patience without eyes": (None, {"patience": "2"}, ["patience needs data.eval"]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_what_cannot_be_used_is_one_clear_message(name, base, tmp_path, capsys):
-    records, changes, fragments = WRONG[name]
-    train = write(tmp_path / "train.jsonl", records or pairs(4))
-    fields = {"model": str(base), "output": str(tmp_path / "run"), "data.train": str(train), "data.max_length": "24"}
-    words = [word for field, value in (fields | changes).items() for word in (f"--{field}", value)]
-    assert main(["train", "preference", *words]) == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trueup: ")]
-    assert len(said) == 1, said
-    for fragment in fragments:
-        assert fragment in said[0]
-    assert not (tmp_path / "run" / "model").exists()
-    assert not (tmp_path / "run" / "metrics.jsonl").exists()

@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 from peft import AutoPeftModelForCausalLM
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
+from run_files import log, same, tensors, write
 from tiny_models import CHATML, make_tokenizer, save_base, save_classifier
 from trueup.cli import main
 from trueup.errors import CheckpointError, DataError, OutputError, RecipeError
@@ -27,16 +27,6 @@ def _own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    return save_base(tmp_path_factory.mktemp("base"), make_tokenizer(bos="<s>", pad="<pad>"))
-
-
-def write(path: Path, records) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
-
-
 def fruits(count: int, first: int = 0):
     """Prompts whose numbers say which fruit is the answer."""
     return [{"prompt": f"Fruit {i}:", "completion": f" {FRUITS[i % 3]}"} for i in range(first, first + count)]
@@ -46,19 +36,6 @@ def recipe(base: Path, folder: Path, records=None, **changes) -> TrainSft:
     data = Demonstrations(train=str(write(folder / "train.jsonl", records or fruits(12))), max_length=24)
     known = {"output": folder / "run", "data": data, "max_steps": 6, "batch_size": 4, "learning_rate": 1e-2}
     return TrainSft(model=str(base), logging_steps=1, **(known | changes))
-
-
-def tensors(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "model" / "model.safetensors")
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    assert one.keys() == other.keys()
-    return all(torch.equal(one[name], other[name]) for name in one)
-
-
-def log(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 # End to end
