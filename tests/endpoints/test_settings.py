@@ -81,6 +81,8 @@ def test_labels(tmp_path, monkeypatch):
     assert split_label("http://h?model=x") == ("", "http://h?model=x")
     assert split_label("judge:http://h?model=x") == ("", "judge:http://h?model=x")
     assert split_label("me=judge:http://h?model=x") == ("me", "judge:http://h?model=x")
+    assert split_label("implicit:runs/dpo?beta=0.1") == ("", "implicit:runs/dpo?beta=0.1")
+    assert split_label("me=implicit:runs/dpo?beta=0.1") == ("me", "implicit:runs/dpo?beta=0.1")
     assert split_label("plain") == ("", "plain")
     assert split_label("a\0=b") == ("a\0", "b")
 

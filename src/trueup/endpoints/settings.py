@@ -145,9 +145,9 @@ def at_home(path: Path) -> Path:
 
 
 def split_label(name: str) -> tuple[str, str]:
-    """Label and place of `LABEL=PLACE`; paths and addresses may hold `=` themselves."""
+    """Label and place of `LABEL=PLACE`; paths, addresses and settings after `?` may hold `=` themselves."""
     label, equals, place = name.partition("=")
-    if not equals or "://" in label or os.path.exists(name):
+    if not equals or "?" in label or "://" in label or os.path.exists(name):
         return "", name
     return label, place
 
