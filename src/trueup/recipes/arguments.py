@@ -13,13 +13,16 @@ from trueup.errors import MissingExtraError, RecipeError
 from trueup.recipes.run_settings import TrainingRun
 
 
-def training_arguments(recipe: TrainingRun, *, rows: int, steps: int | None = None) -> TrainingArguments:
+def training_arguments(
+    recipe: TrainingRun, *, rows: int, steps: int | None = None, patience_s: int = 1800
+) -> TrainingArguments:
     """Transformers' arguments for a run over so many rows.
 
     Args:
         recipe: The run's recipe.
         rows: Rows of the data set.
         steps: Optimiser steps, where the recipe's passes over the rows do not say.
+        patience_s: Seconds that a process waits for the others; where it is the first to ask, for the whole run.
 
     Raises:
         RecipeError: Fields do not fit together, or a tracker is unknown.
@@ -62,6 +65,7 @@ def training_arguments(recipe: TrainingRun, *, rows: int, steps: int | None = No
         seed=recipe.seed,
         data_seed=recipe.seed,
         dataloader_pin_memory=False,
+        ddp_timeout=patience_s,
     )
 
 
