@@ -110,8 +110,10 @@ def train_trl(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
             return dataset
 
     clock, cached = training.Clock(), request.get("cached", False)
+    each = request.get("per_pass", request["step"])
     args = DPOConfig(
-        per_device_train_batch_size=request["step"],
+        per_device_train_batch_size=each,
+        gradient_accumulation_steps=request["step"] // each,
         max_length=training.MAX_LENGTH,
         beta=BETA,
         gradient_checkpointing=request.get("checkpointing", False),

@@ -41,6 +41,11 @@ def test_asking_the_reference_is_shared_out_over_the_steps_and_the_first_step_is
     assert found["pairs_per_second"]["trueup"] == pytest.approx(benchmark.STEP / 1.5)
     assert found["memory_ratio"] == {"trl": 0.25, "trl_cached": pytest.approx(1 / 3)}
     assert found["missed"] == []
+    runs["trl_2_a_pass"] = [a_run(4.0, peak=250.0), a_run(8.0, peak=250.0)]
+    found = benchmark.summary("tiny", {}, runs, kind="processor")
+    assert found["fastest"] == {"whole": "trl_2_a_pass", "cached": "trl_cached"}
+    assert found["ratio"] == {"whole": 2.0, "cached": 4.0}
+    assert found["missed"] == ["whole"]
     assert all(check["passed"] for check in found["checks"])
 
 
