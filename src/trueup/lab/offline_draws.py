@@ -2,12 +2,9 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -16,16 +13,15 @@ from jaxtyping import Bool, Float, Int
 from trueup.data.fingerprint import prompt_record
 from trueup.data.rows import Prompt, Row
 from trueup.errors import DataError
-from trueup.files import atomic_write, cache_folder
+from trueup.files import cache_folder
 from trueup.lab.fitting import quietly
+from trueup.lab.kept_arrays import read_arrays, write_arrays
 from trueup.lab.offline_runs import weights_key
 from trueup.models.generation import Sampling
 from trueup.models.policy_checkpoints import load_policy_checkpoint
 from trueup.models.reading import logprobs
 from trueup.policies.model import ModelPolicy
 from trueup.train.prepare import prepare_replies
-
-logger = logging.getLogger(__name__)
 
 Array = np.ndarray
 
@@ -167,21 +163,9 @@ _ARRAYS = ("ids", "tokens", "finished", "logprob", "policy_logprob")
 
 
 def _read(path: Path) -> Draws | None:
-    if not path.is_file():
-        return None
-    try:
-        # Opened here, since numpy leaves a file open that turns out to be damaged.
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as held:
-            values: dict[str, Any] = {name: held[name] for name in _ARRAYS}
-            texts = json.loads(held["texts"].tobytes())
-        return Draws(texts=tuple(map(tuple, texts)), **values)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
-        logger.warning("%s: damaged, and made again", path)
-        return None
+    known = read_arrays(path, _ARRAYS)
+    return None if known is None else Draws(texts=tuple(map(tuple, known[1])), **known[0])
 
 
 def _write(path: Path, draws: Draws) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as handle:
-        arrays = {name: getattr(draws, name) for name in _ARRAYS}
-        np.savez_compressed(handle, texts=np.frombuffer(json.dumps(draws.texts).encode(), np.uint8), **arrays)
+    write_arrays(path, {name: getattr(draws, name) for name in _ARRAYS}, draws.texts)

@@ -27,10 +27,8 @@ from trueup.recipes.policy_rollouts import rollout_engine
 from trueup.recipes.policy_settings import TrainPolicy
 from trueup.recipes.provenance import versions
 from trueup.recipes.resume import check_same_data, checkpoint_to_resume
-from trueup.recipes.runs import build_policy_model, finish, open_run, run, weighted_rewards
+from trueup.recipes.runs import build_policy_model, finish, open_run, run, weighted_rewards, write_training_page
 from trueup.recipes.watching import watch_gold
-from trueup.report.page import write_page
-from trueup.report.training import read_log, training_page
 from trueup.rewards.base import Reward
 from trueup.rewards.load import load_reward
 from trueup.train.anchor_callback import AnchorCallback
@@ -122,7 +120,7 @@ def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = 
         run(trainer, checkpoint, bar)
     folder = finish(recipe, trainer)
     if trainer.is_world_process_zero():
-        _write_page(recipe, file, prompts)
+        write_training_page(recipe, _provenance(recipe, file, prompts))
     lines = [line for line in trainer.state.log_history if "reward" in line]
     return TrainedPolicy(folder, lines[-1] if lines else {}, long, _reason(recipe.output))
 
@@ -224,14 +222,3 @@ def _provenance(recipe: TrainPolicy, file: PromptFile, prompts: Sequence[Prompt]
         "versions": versions(),
         "seed": recipe.seed,
     }
-
-
-def _write_page(recipe: TrainPolicy, file: PromptFile, prompts: Sequence[Prompt]) -> None:
-    facts = {
-        "data": f"{recipe.data.train} ({len(prompts)} prompts, {file.fingerprint[:16]})",
-        "seed": str(recipe.seed),
-        **versions(),
-    }
-    log = read_log(recipe.output / "metrics.jsonl")
-    page = training_page(recipe.output.resolve().name, log, facts=facts, recipe=dump(recipe))
-    write_page(page, recipe.output / "report.html")
