@@ -166,7 +166,11 @@ def finish(recipe: TrainingRun, trainer: BranchTrainer[Any]) -> Path:
 
 
 def write_training_page(
-    recipe: TrainingRun, provenance: Mapping[str, Any], more: Mapping[str, str] | None = None
+    recipe: TrainingRun,
+    provenance: Mapping[str, Any],
+    more: Mapping[str, str] | None = None,
+    *,
+    unit: str = "rows",
 ) -> None:
     """Write the run's page: what it trained on, with what, and its curves.
 
@@ -174,10 +178,11 @@ def write_training_page(
         recipe: The run's recipe.
         provenance: What is known of the run, with `data` and `versions`.
         more: Further facts, in words.
+        unit: What a row of the data is called.
     """
     data = provenance["data"]
     facts = {
-        "data": f"{data['train']} ({data['rows']} rows, {data['fingerprint'][:16]})",
+        "data": f"{data['train']} ({data['rows']} {unit}, {data['fingerprint'][:16]})",
         "seed": str(recipe.seed),
         **(more or {}),
         **provenance["versions"],

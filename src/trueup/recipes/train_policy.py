@@ -120,7 +120,7 @@ def train_policy(recipe: TrainPolicy, *, callbacks: Sequence[TrainerCallback] = 
         run(trainer, checkpoint, bar)
     folder = finish(recipe, trainer)
     if trainer.is_world_process_zero():
-        write_training_page(recipe, _provenance(recipe, file, prompts))
+        write_training_page(recipe, _provenance(recipe, file, prompts), unit="prompts")
     lines = [line for line in trainer.state.log_history if "reward" in line]
     return TrainedPolicy(folder, lines[-1] if lines else {}, long, _reason(recipe.output))
 
