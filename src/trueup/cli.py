@@ -117,6 +117,11 @@ VERBS = (
         "moving average over checkpoints of a run",
         positional="models",
     ),
+    Verb(
+        ("merge", "adapter"),
+        "trueup.recipes.merge_adapter:MergeAdapter:merge_adapter",
+        "a whole model from an adapter and its base",
+    ),
     Verb(("lab", "build"), "trueup.recipes.lab_build:LabBuild:lab_build", "a scale policy of the small language world"),
     Verb(
         ("lab", "reproduce"),

@@ -262,7 +262,7 @@ def spoil(folder: Path, how: str, start: Path) -> Path:
         ("layers", r"holds `model\.layers\.1\.\S+`, which .*other lacks"),
         ("setting", r"`rms_norm_eps` is 1e-06 in the first config.json and 1.0 in the second"),
         ("vocabulary", r"vocabularies differ, token '\S+' is .* in the first and .* in the second"),
-        ("adapter", "is an adapter, .* merge each adapter into its base first"),
+        ("adapter", "is an adapter, .* make whole models of them first \\(trueup merge adapter\\)"),
         ("quantised", "is quantised"),
         ("no settings", r"holds no config\.json"),
         ("damaged settings", r"config\.json: cannot be read \(it holds a list\)"),

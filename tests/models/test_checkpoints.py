@@ -236,7 +236,7 @@ def test_an_adapter_whose_base_has_gone_says_so(tmp_path):
 def test_no_adapter_on_a_model_that_is_not_there_or_an_adapter(tmp_path):
     folder, _ = adapter(tmp_path, make_tokenizer())
     tokenizer = load_tokenizer(folder)
-    with pytest.raises(CheckpointError, match="is an adapter; merge it"):
+    with pytest.raises(CheckpointError, match="is an adapter; write `trueup merge adapter --model"):
         new_reward_model(folder, tokenizer=tokenizer, generator=torch.Generator())
     with pytest.raises(CheckpointError, match="needs a base with weights"):
         new_reward_model(

@@ -67,8 +67,8 @@ class Soup:
         """
         if any("lora_" in name for name in weights):
             raise RecipeError(
-                "a soup of LoRA factors is another model than the soup of what they stand for; merge the adapter into "
-                "its base (merge_and_unload) and train all weights"
+                "a soup of LoRA factors is another model than the soup of what they stand for; make a whole "
+                "model of the adapter (trueup merge adapter) and train all its weights"
             )
         model = load_policy_checkpoint(self.other).model
         if isinstance(model.pretrained, PeftModel):

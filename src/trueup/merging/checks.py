@@ -47,7 +47,7 @@ def model_folder(name: str | Path) -> Path:
     if is_adapter(folder):
         raise CheckpointError(
             f"{folder}: is an adapter, and a merge of its two factors is another model than the merge of what they "
-            "stand for; merge each adapter into its base first (trueup.models.adapters.merge)"
+            "stand for; make whole models of them first (trueup merge adapter)"
         )
     return folder
 

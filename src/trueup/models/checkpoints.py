@@ -22,7 +22,7 @@ from trueup.models import adapters
 from trueup.models.heads.reward import freeze_bias, init_head, prepare_core
 from trueup.models.kinds import members_of, refuse_other_kinds
 from trueup.models.reward import RewardModel, find_head
-from trueup.models.side_files import SIDE_FILE, is_adapter, read_side_file
+from trueup.models.side_files import NO_BASE, SIDE_FILE, is_adapter, read_side_file
 from trueup.models.tokenizers import load_tokenizer, refuse_missing_folder
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def new_reward_model(
         raise CheckpointError(f"{base}: an adapter needs a base with weights; leave out lora or from_scratch")
     refuse_missing_folder(str(base))
     if is_adapter(base):
-        raise CheckpointError(f"{base}: is an adapter; merge it into its base first, and train on from that")
+        raise CheckpointError(f"{base}: {NO_BASE.format(base)}")
     core, missing = _load_or_draw(str(base), dtype, from_scratch=from_scratch, trust_remote_code=trust_remote_code)
     known = core.get_input_embeddings().num_embeddings
     prepare_core(core, tokenizer)

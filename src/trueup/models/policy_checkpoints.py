@@ -16,7 +16,7 @@ from trueup.errors import CheckpointError, first_line
 from trueup.models.checkpoints import format_of, write_beside
 from trueup.models.heads.reward import switch_off_dropout
 from trueup.models.policy import PolicyModel
-from trueup.models.side_files import is_adapter, read_side_file
+from trueup.models.side_files import NO_BASE, is_adapter, read_side_file
 from trueup.models.tokenizers import load_tokenizer, refuse_missing_folder
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def new_policy(
         raise CheckpointError(f"{base}: an adapter needs a base with weights; leave out lora or from_scratch")
     refuse_missing_folder(str(base))
     if is_adapter(base):
-        raise CheckpointError(f"{base}: is an adapter; merge it into its base first, and train on from that")
+        raise CheckpointError(f"{base}: {NO_BASE.format(base)}")
     try:
         if from_scratch:
             config = AutoConfig.from_pretrained(str(base), trust_remote_code=trust_remote_code)

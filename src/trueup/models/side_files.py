@@ -13,6 +13,9 @@ SIDE_FILE = "trueup.json"
 
 ADAPTER_CONFIG = "adapter_config.json"
 
+NO_BASE = "is an adapter; write `trueup merge adapter --model {} --output PLACE`, and train on from PLACE"
+"""What to tell who trains on from one."""
+
 
 def is_adapter(name: str | Path) -> bool:
     """Whether a folder holds an adapter instead of a whole model."""

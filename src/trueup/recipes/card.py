@@ -20,8 +20,8 @@ _CAVEATS = (
     "A reward is a proxy: audit it with `trueup audit reward` before anything is optimised against it.",
 )
 _ADAPTER = (
-    "This is an adapter: `merge` it into its base before a tool scores padded batches, since the base's configuration "
-    "may lack the pad token and the regression setting."
+    "This is an adapter: make a whole model of it (`trueup merge adapter`) before a tool scores padded batches, since "
+    "the base's configuration may lack the pad token and the regression setting."
 )
 
 

@@ -18,7 +18,7 @@ from trueup.recipes.config import Recipe, check_range
 from trueup.recipes.places import fingerprint_of
 from trueup.recipes.provenance import versions
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SETTINGS = ("weights", "share", "groups", "eta", "decay", "dtype")
 """Of whichever recipe, what `merge.json` repeats; the models come with their fingerprints."""
 
@@ -139,17 +139,17 @@ def merge_ema(recipe: MergeEma) -> Merged:
 
 def _merge(recipe: Any, models: Sequence[str], shares: Shares, *, like: int = 0) -> Merged:
     folders = [model_folder(str(Path(name).expanduser())) for name in models]
-    _check_place(recipe.output, folders, overwrite=recipe.overwrite)
+    check_place(recipe.output, folders, overwrite=recipe.overwrite)
     method = type(recipe).__name__.removeprefix("Merge").lower()
     settings = {name: getattr(recipe, name) for name in _SETTINGS if hasattr(recipe, name)}
     places = zip(models, folders, strict=True)
     inputs = [{"model": name, "fingerprint": fingerprint_of(str(folder))} for name, folder in places]
     record = {"method": method, "settings": settings, "models": inputs, "like": like, "versions": versions()}
-    dtype = _DTYPES[recipe.dtype] if recipe.dtype else None
+    dtype = DTYPES[recipe.dtype] if recipe.dtype else None
     return merge_checkpoints(folders, recipe.output, shares=shares, like=like, dtype=dtype, record=record)
 
 
-def _check_place(output: Path, folders: Sequence[Path], *, overwrite: bool) -> None:
+def check_place(output: Path, folders: Sequence[Path], *, overwrite: bool) -> None:
     """Nothing but an earlier merge is ever replaced, and never a model that is merged."""
     check_output(output, folder=True)
     place = output.resolve()
