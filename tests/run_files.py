@@ -19,9 +19,9 @@ def read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def tensors(run: Path) -> dict[str, torch.Tensor]:
-    """Weights of a run's model."""
-    return load_file(run / "model" / "model.safetensors")
+def tensors(run: Path, folder: str = "model") -> dict[str, torch.Tensor]:
+    """Weights of a run's model, or of another one in its folder."""
+    return load_file(run / folder / "model.safetensors")
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

@@ -33,7 +33,14 @@ def drawn(base, tmp_path_factory):
 
 def round_of(recipe, number=1):
     folder = recipe.output / f"round-{number}"
-    return Round(number=number, start=recipe.model, folder=folder, ids=("a", "b", "c"), prompts=PROMPTS)
+    return Round(
+        number=number,
+        start=recipe.model,
+        folder=folder,
+        policy=folder / "model",
+        ids=("a", "b", "c"),
+        prompts=PROMPTS,
+    )
 
 
 def prepared(drawn, base, tmp_path, monkeypatch, **changes):

@@ -69,7 +69,6 @@ WRONG = {
     "samples must be at least 2": ["--samples", "1"],
     "rounds must be at least 1": ["--rounds", "0"],
     "prompts_per_round must be at least 1": ["--prompts_per_round", "0"],
-    "a round goes on from a whole model; leave out lora": ["--lora.rank", "4"],
     "leave out from_scratch": ["--from_scratch"],
     "leave out tokenizer": ["--tokenizer", "t"],
     "leave out patience": ["--patience", "2"],

@@ -40,6 +40,7 @@ class Round:
         number: Its number, counted from 1.
         start: Where the policy of the round before is.
         folder: Where everything of this round goes.
+        policy: Where its whole policy goes.
         ids: Names of its prompts.
         prompts: The prompts.
     """
@@ -47,12 +48,13 @@ class Round:
     number: int
     start: str
     folder: Path
+    policy: Path
     ids: tuple[str, ...]
     prompts: tuple[Prompt, ...]
 
     @property
     def model(self) -> Path:
-        """Where the policy of this round goes."""
+        """Where training leaves what it made: the policy, or an adapter for it."""
         return self.folder / "model"
 
 

@@ -51,7 +51,8 @@ class InpoWatch(Recipe):
 class TrainInpo(TrainingRun):
     """Train a policy by INPO: rounds of drawing, comparing by a preference oracle, and learning from the pairs.
 
-    Everything but the following is what each round is trained with.
+    Everything but the following is what each round is trained with. With an adapter, each round trains a new one and
+    works it into the model that it started from, which is then the whole model of the round.
 
     Args:
         model: Directory or hub id of the policy to start from; it is also the reference of all rounds.
@@ -130,8 +131,6 @@ class TrainInpo(TrainingRun):
             raise RecipeError("iid pairs must be samples of the policy itself; leave out temperature and top_p")
 
     def _check_whole_models(self) -> None:
-        if self.lora is not None:
-            raise RecipeError("a round goes on from a whole model; leave out lora")
         for name in ("from_scratch", "tokenizer"):
             if getattr(self, name):
                 raise RecipeError(f"inpo starts from a policy that answers, with its own tokenizer; leave out {name}")

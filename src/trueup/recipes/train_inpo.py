@@ -15,6 +15,7 @@ from trueup.data.templates import TextFormat
 from trueup.endpoints.failure import EndpointError
 from trueup.errors import OutputError, RecipeError
 from trueup.files import check_output, write_text
+from trueup.merging.adapter import write_merged
 from trueup.models.policy_checkpoints import load_policy_checkpoint
 from trueup.models.side_files import read_side_file
 from trueup.recipes.config import dump
@@ -100,7 +101,7 @@ def _prepare(recipe: TrainInpo) -> tuple[TextFormat, Dealt]:
 
 def _place(recipe: TrainInpo, number: int) -> Path:
     """Where the policy of a round is; that of round 0 is the start."""
-    return recipe.output / f"round-{number}" / "model" if number else Path(recipe.model)
+    return recipe.output / f"round-{number}" / ("merged" if recipe.lora else "model") if number else Path(recipe.model)
 
 
 def _rounds(recipe: TrainInpo, dealt: Dealt) -> list[Round]:
@@ -109,6 +110,7 @@ def _rounds(recipe: TrainInpo, dealt: Dealt) -> list[Round]:
             number=number,
             start=str(_place(recipe, number - 1)) if number > 1 else recipe.model,
             folder=recipe.output / f"round-{number}",
+            policy=_place(recipe, number),
             ids=dealt.ids(number),
             prompts=dealt.prompts(number),
         )
@@ -118,8 +120,14 @@ def _rounds(recipe: TrainInpo, dealt: Dealt) -> list[Round]:
 
 def _train(recipe: TrainInpo, this: Round, *, form: TextFormat, callbacks: Sequence[TrainerCallback]) -> None:
     """Make a round's policy, unless it is there."""
-    if this.model.is_dir():
-        return
+    if not this.model.is_dir():
+        _learn(recipe, this, form=form, callbacks=callbacks)
+    if not this.policy.is_dir():
+        write_merged(this.model, this.policy, trust_remote_code=recipe.trust_remote_code)
+
+
+def _learn(recipe: TrainInpo, this: Round, *, form: TextFormat, callbacks: Sequence[TrainerCallback]) -> None:
+    """Draw, compare, and train on the pairs."""
     logger.info("round %d of %d: %d prompts", this.number, recipe.rounds, len(this.prompts))
     make_pairs(recipe, this)
     # a model of others does not say how it reads text: it learns it as it was asked
@@ -134,7 +142,7 @@ def _measure(recipe: TrainInpo, this: Round, *, watched: Sequence[Prompt]) -> di
     """What `rounds.json` says of a round."""
     known = read_provenance(this)
     names = ("round", "prompts", "pairs", "dropped", "comparisons", "unfinished")
-    told = {name: known[name] for name in names} | {"model": str(this.model)}
+    told = {name: known[name] for name in names} | {"model": str(this.policy)}
     told["dropped_in_training"] = read_side_file(this.model).get("dropped", {})
     if watched:
         places = [recipe.model, *(str(_place(recipe, number)) for number in range(1, this.number + 1))]
