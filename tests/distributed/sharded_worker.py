@@ -42,4 +42,4 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     pretend_to_be_an_accelerator()
-    worker.run_all(Path(sys.argv[1]), rank=int(os.environ["RANK"]), world=int(os.environ["WORLD_SIZE"]))
+    worker.run(Path(sys.argv[1]), rank=int(os.environ["RANK"]), world=int(os.environ["WORLD_SIZE"]))

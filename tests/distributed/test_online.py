@@ -1,33 +1,16 @@
 """A policy learns the same from its own samples in one process and in two, over gloo."""
 
 import json
-import sys
-from pathlib import Path
 
+import online_worker
 import pytest
 import torch
-
-from tiny_training import largest_difference
-from two_processes import run_in_two
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import online_worker
 from test_two_processes import untimed
 
-HERE = Path(__file__).resolve().parent
+from tiny_training import largest_difference
+
+WORKER = online_worker
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("alone")
-    online_worker.run(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def together(tmp_path_factory):
-    return run_in_two(HERE / "online_worker.py", tmp_path_factory.mktemp("together"))
 
 
 @pytest.mark.parametrize("name", online_worker.SCENARIOS)

@@ -1,33 +1,17 @@
 """A policy learns from pairs to the same weights and logs in one process and in two, which share the reference."""
 
 import json
-import sys
 from pathlib import Path
 
+import preference_worker
 import pytest
 import torch
-
-from tiny_training import largest_difference
-from two_processes import run_in_two
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import preference_worker
 from test_two_processes import untimed
 
-HERE = Path(__file__).resolve().parent
+from tiny_training import largest_difference
+
+WORKER = preference_worker
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("alone")
-    preference_worker.run(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def together(tmp_path_factory):
-    return run_in_two(HERE / "preference_worker.py", tmp_path_factory.mktemp("together"))
 
 
 def found(folder: Path, rank: int) -> dict:

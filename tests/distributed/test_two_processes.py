@@ -4,30 +4,20 @@ Two processes either hold the whole model each (DDP) or half of it (FSDP2); both
 """
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import worker
 from transformers import AutoModelForSequenceClassification
 
 from tiny_training import largest_difference
 from two_processes import run_in_two
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import worker
-
 HERE = Path(__file__).resolve().parent
+WORKER = worker
 pytestmark = pytest.mark.slow
 CHANGING = ("runtime", "per_second", "padding_share")
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """Folder of the run in one process."""
-    folder = tmp_path_factory.mktemp("alone")
-    worker.run_all(folder)
-    return folder
 
 
 @pytest.fixture(scope="module", params=["worker.py", "sharded_worker.py"], ids=["ddp", "fsdp2"])

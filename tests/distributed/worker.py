@@ -105,7 +105,7 @@ class StopAfter(TrainerCallback):
 SCENARIOS = {"straight": straight, "resumed": resumed, "best": best}
 
 
-def run_all(folder: Path, *, rank: int = 0, world: int = 1) -> None:
+def run(folder: Path, *, rank: int = 0, world: int = 1) -> None:
     """Run every scenario and leave its results in the folder."""
     for name, scenario in SCENARIOS.items():
         result = scenario(folder / name, world)
@@ -115,4 +115,4 @@ def run_all(folder: Path, *, rank: int = 0, world: int = 1) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run_all(Path(sys.argv[1]), rank=int(os.environ["RANK"]), world=int(os.environ["WORLD_SIZE"]))
+    run(Path(sys.argv[1]), rank=int(os.environ["RANK"]), world=int(os.environ["WORLD_SIZE"]))
