@@ -8,11 +8,11 @@ from datasets import Dataset
 
 from tiny_models import make_tokenizer
 from tiny_training import make_trainer, random_rows, tiny_reward_model
+from trl_settings import PLAIN, RATE, STEP_ROWS, STEPS
 from trueup.objectives.reward.bradley_terry import BradleyTerry
 from trueup.objectives.reward.centering import Centering
 
 ROWS = random_rows(20, seed=3, responses=2)
-STEPS, STEP_ROWS, RATE = 3, 8, 1e-3
 
 
 def ours(folder, coefficient, **changes):
@@ -28,25 +28,7 @@ def theirs(folder, coefficient, **changes):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trl = pytest.importorskip("trl")
-        args = trl.RewardConfig(
-            output_dir=str(folder),
-            per_device_train_batch_size=STEP_ROWS,
-            max_steps=STEPS,
-            learning_rate=RATE,
-            lr_scheduler_type="constant",
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            dataloader_pin_memory=False,
-            max_length=None,
-            center_rewards_coefficient=coefficient,
-            seed=0,
-            **({"max_grad_norm": 0.0} | changes),
-        )
+        args = trl.RewardConfig(output_dir=str(folder), center_rewards_coefficient=coefficient, **(PLAIN | changes))
         sequences = [row.sequences() for row in ROWS]
         pairs = [
             {"chosen_ids": own[row.pairs[0][0]].tolist(), "rejected_ids": own[row.pairs[0][1]].tolist()}

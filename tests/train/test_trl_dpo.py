@@ -13,6 +13,7 @@ from small_preferences import judged
 from tiny_models import make_tokenizer
 from tiny_policies import tiny_policy
 from tiny_training import arguments
+from trl_settings import PLAIN, RATE, STEP_ROWS, STEPS
 from trueup.data.templates import infer_format
 from trueup.objectives.preference.dpo import DPO
 from trueup.objectives.preference.robust_dpo import RobustDPO
@@ -21,7 +22,6 @@ from trueup.train.prepare import prepare_pairs
 from trueup.train.reference_cache import model_fingerprint
 from trueup.train.references import ModelReference
 
-STEPS, STEP_ROWS, RATE = 3, 8, 1e-3
 ROWS = judged(20, seed=8, responses=2)
 TOKENIZER = make_tokenizer(bos="<s>", pad="<pad>")
 FORM = infer_format(ROWS, TOKENIZER, max_length=None)
@@ -69,23 +69,7 @@ def theirs(folder, settings, held, **changes):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trl = pytest.importorskip("trl")
-        args = trl.DPOConfig(
-            output_dir=str(folder),
-            per_device_train_batch_size=STEP_ROWS,
-            max_steps=STEPS,
-            lr_scheduler_type="constant",
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            dataloader_pin_memory=False,
-            max_length=None,
-            seed=0,
-            **({"max_grad_norm": 0.0, "learning_rate": RATE} | settings | changes),
-        )
+        args = trl.DPOConfig(output_dir=str(folder), **(PLAIN | settings | changes))
         core = start(sharing="separate").core
         trainer = trl.DPOTrainer(
             core,

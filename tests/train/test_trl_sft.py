@@ -10,13 +10,13 @@ from datasets.utils.logging import disable_progress_bar, enable_progress_bar
 from tiny_models import LLAMA_LIKE, make_tokenizer
 from tiny_policies import tiny_policy
 from tiny_training import arguments
+from trl_settings import PLAIN, RATE, STEP_ROWS, STEPS
 from trueup.data.rows import Message, Origin, Response, Row
 from trueup.data.templates import infer_format
 from trueup.objectives.supervised.sft import NegativeLogLikelihood
 from trueup.train.policy_trainer import PolicyTrainer
 from trueup.train.prepare import prepare_replies
 
-STEPS, STEP_ROWS, RATE = 3, 8, 1e-3
 FRUITS = ("apples", "pears and plums", "an egg, boiled", "three fruits, no more", "the capital of France")
 CHAT = LLAMA_LIKE + "{% if add_generation_prompt %}<|role|>assistant:{% endif %}"
 TEXTS = [(f"{'Name it. ' * (i % 4)}Number {i}:", f" {' and '.join(FRUITS[: i % 5 + 1])} {i}") for i in range(20)]
@@ -72,25 +72,7 @@ def theirs(folder, tokenizer, records, **changes):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trl = pytest.importorskip("trl")
-        args = trl.SFTConfig(
-            output_dir=str(folder),
-            per_device_train_batch_size=STEP_ROWS,
-            max_steps=STEPS,
-            learning_rate=RATE,
-            lr_scheduler_type="constant",
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            dataloader_pin_memory=False,
-            max_length=None,
-            completion_only_loss=True,
-            seed=0,
-            **({"max_grad_norm": 0.0} | changes),
-        )
+        args = trl.SFTConfig(output_dir=str(folder), completion_only_loss=True, **(PLAIN | changes))
         core = tiny_policy(dtype=torch.float32, vocab_size=len(tokenizer), sharing="separate").core
         trainer = trl.SFTTrainer(core, args, train_dataset=Dataset.from_list(records), processing_class=tokenizer)
         trainer.train()
