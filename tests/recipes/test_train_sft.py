@@ -322,5 +322,5 @@ def test_a_template_that_asks_otherwise_than_it_answers_is_refused(tmp_path):
 
 def test_an_adapter_is_not_trained_on(base, tmp_path):
     done = train_sft(recipe(base, tmp_path, lora=LoraRecipe(rank=2), max_steps=1))
-    with pytest.raises(CheckpointError, match="merge it into its base first"):
+    with pytest.raises(CheckpointError, match="write `trueup merge adapter --model"):
         train_sft(recipe(done.model, tmp_path, output=tmp_path / "second"))

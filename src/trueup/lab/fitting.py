@@ -102,8 +102,8 @@ def _train(
     """Train without checkpoints or logs; the folder that transformers asks for is gone afterwards."""
     total = max(round(fit.epochs * steps / fit.batch_size), 1)
     with tempfile.TemporaryDirectory() as folder:
-        args = TrainingArguments(
-            output_dir=folder,
+        args = quiet_arguments(
+            folder,
             per_device_train_batch_size=fit.batch_size,
             max_steps=total,
             learning_rate=fit.learning_rate,
@@ -112,18 +112,26 @@ def _train(
             weight_decay=fit.weight_decay,
             max_grad_norm=fit.max_grad_norm,
             adam_beta2=0.98,
-            logging_steps=total + 1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            use_cpu=not torch.cuda.is_available(),
             seed=seed,
-            dataloader_pin_memory=False,
         )
         made = trainer(model, args, **options)
         model.settle()
         made.train()
+
+
+def quiet_arguments(folder: str, **settings: Any) -> TrainingArguments:
+    """Arguments of a training that writes and shows nothing of itself; `settings` are those of transformers."""
+    return TrainingArguments(
+        output_dir=folder,
+        logging_steps=settings["max_steps"] + 1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False,
+        **settings,
+    )
 
 
 @contextlib.contextmanager

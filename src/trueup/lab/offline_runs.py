@@ -24,7 +24,7 @@ from trueup.data.pairs import PairRule
 from trueup.data.rows import Row
 from trueup.errors import DataError, RecipeError
 from trueup.files import PARTIAL, cache_folder, move_into_place, write_text
-from trueup.lab.fitting import quietly
+from trueup.lab.fitting import quiet_arguments, quietly
 from trueup.models.policy_checkpoints import PolicyCheckpoint, load_policy_checkpoint, save_policy
 from trueup.models.reading import logprobs
 from trueup.models.side_files import read_side_file
@@ -268,8 +268,8 @@ def _in_order(dataset: BranchDataset, how: OfflineTraining) -> BranchDataset:
 def _arguments(how: OfflineTraining, folder: str) -> TrainingArguments:
     if how.steps < 1 or how.batch_size < 1:
         raise RecipeError(f"steps and batch_size must be at least 1, got {how.steps} and {how.batch_size}")
-    return TrainingArguments(
-        output_dir=folder,
+    return quiet_arguments(
+        folder,
         per_device_train_batch_size=how.batch_size,
         max_steps=how.steps,
         learning_rate=how.learning_rate,
@@ -278,12 +278,5 @@ def _arguments(how: OfflineTraining, folder: str) -> TrainingArguments:
         weight_decay=how.weight_decay,
         max_grad_norm=how.max_grad_norm,
         train_sampling_strategy="random" if how.priority is None else "sequential",
-        logging_steps=how.steps + 1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        use_cpu=not torch.cuda.is_available(),
         seed=how.seed,
-        dataloader_pin_memory=False,
     )

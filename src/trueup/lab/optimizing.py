@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from trueup.anchors import Anchor
 from trueup.data.rows import Prompt
-from trueup.lab.fitting import quietly
+from trueup.lab.fitting import quiet_arguments, quietly
 from trueup.models.generation import Sampling
 from trueup.models.policy_checkpoints import PolicyCheckpoint
 from trueup.policies.model import ModelPolicy
@@ -236,19 +235,12 @@ def optimize(
 
 
 def _arguments(how: Optimization, folder: str) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=folder,
+    return quiet_arguments(
+        folder,
         per_device_train_batch_size=how.rhythm.prompts,
         max_steps=how.steps,
         learning_rate=how.learning_rate,
         lr_scheduler_type="constant",
         max_grad_norm=how.max_grad_norm,
-        logging_steps=how.steps + 1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        use_cpu=not torch.cuda.is_available(),
         seed=how.seed,
-        dataloader_pin_memory=False,
     )

@@ -15,6 +15,7 @@ from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, Trainer
 from trueup.data.selection import Selection
 from trueup.errors import DataError, RecipeError, TrueupError
 from trueup.files import move_into_place, output_errors, remove_leftovers, write_text
+from trueup.models.branch_model import check_sharing
 from trueup.models.policy import PolicyModel
 from trueup.models.policy_checkpoints import new_policy
 from trueup.recipes.config import dump
@@ -26,7 +27,7 @@ from trueup.rewards.base import Reward
 from trueup.rewards.load import load_reward
 from trueup.rewards.weighted import WeightedSum
 from trueup.train.branch_trainer import BranchTrainer
-from trueup.train.callbacks import ProgressBar
+from trueup.train.callbacks import MetricsFile, ProgressBar
 from trueup.train.prepare import Prepared
 
 logger = logging.getLogger(__name__)
@@ -149,6 +150,28 @@ def open_run(recipe: TrainingRun) -> None:
         check_same_recipe(recipe, path)
     else:
         write_text(path, dump(replace(recipe, resume=False)))
+
+
+def settle(trainer: BranchTrainer[Any]) -> None:
+    """See that shared prompts change no number, once the trainer has moved the weights to their device, and say how."""
+    model, rows = trainer.unwrapped, trainer.train_dataset
+    model.settle()
+    check_sharing(model, [rows[i] for i in range(min(2, len(rows)))])
+    logger.info(model.describe_sharing())
+
+
+def learn(
+    recipe: TrainingRun, trainer: BranchTrainer[Any], checkpoint: Path | None, bar: ProgressBar
+) -> tuple[Path, Mapping[str, float]]:
+    """Train, from a checkpoint if there is one: the finished model's folder, and its last evaluation or summary."""
+    run(trainer, checkpoint, bar)
+    metrics = trainer.evaluate() if trainer.eval_dataset is not None else trainer.state.log_history[-1]
+    return finish(recipe, trainer), metrics
+
+
+def callbacks_of(recipe: TrainingRun, bar: ProgressBar, more: Sequence[TrainerCallback]) -> list[TrainerCallback]:
+    """What follows a run: its file of metrics, its bar, its patience, and what the caller brings."""
+    return [MetricsFile(recipe.output / "metrics.jsonl"), bar, *early_stopping(recipe), *more]
 
 
 def finish(recipe: TrainingRun, trainer: BranchTrainer[Any]) -> Path:

@@ -1,6 +1,5 @@
 """`trueup train preference`: from preferences to a policy."""
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -18,7 +17,6 @@ from trueup.data.rows import Row
 from trueup.data.templates import TextFormat, infer_format
 from trueup.errors import NonFiniteError, RecipeError
 from trueup.files import cache_folder
-from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import format_of
 from trueup.models.policy import PolicyModel
 from trueup.models.policy_checkpoints import load_policy_checkpoint
@@ -35,15 +33,15 @@ from trueup.recipes.resume import check_same_data, checkpoint_to_resume
 from trueup.recipes.runs import (
     TrainedRun,
     build_policy_model,
-    early_stopping,
-    finish,
+    callbacks_of,
+    learn,
     open_run,
     report_dropped,
-    run,
+    settle,
     weighted_rewards,
     write_training_page,
 )
-from trueup.train.callbacks import MetricsFile, ProgressBar
+from trueup.train.callbacks import ProgressBar
 from trueup.train.dataset import BranchDataset
 from trueup.train.preference_trainer import PreferenceTrainer
 from trueup.train.prepare import Prepared, prepare_pairs, prepare_replies
@@ -51,8 +49,6 @@ from trueup.train.reference_cache import model_fingerprint, pass_budget
 from trueup.train.references import AdapterOff, ModelReference
 
 __all__ = ["TrainPreference", "train_preference"]
-
-logger = logging.getLogger(__name__)
 
 # The other processes wait while the first scores all responses and asks the reference.
 _LONGEST_SCORING_S = 24 * 3600
@@ -86,11 +82,9 @@ def train_preference(recipe: TrainPreference, *, callbacks: Sequence[TrainerCall
     data = {"train": recipe.data.train, "rows": len(selections["train"].kept), "fingerprint": content}
     provenance = _provenance(recipe, data, dropped, weighed=weighed)
     bar = ProgressBar("preference")
-    known = [MetricsFile(recipe.output / "metrics.jsonl"), bar, *early_stopping(recipe), *callbacks]
+    known = callbacks_of(recipe, bar, callbacks)
     trainer = _trainer(recipe, model, weighed, tokenizer=tokenizer, form=form, provenance=provenance, callbacks=known)
-    run(trainer, checkpoint, bar)
-    metrics = trainer.evaluate() if "eval" in prepared else trainer.state.log_history[-1]
-    folder = finish(recipe, trainer)
+    folder, metrics = learn(recipe, trainer, checkpoint, bar)
     if trainer.is_world_process_zero():
         write_training_page(recipe, provenance, _weights_in_words(provenance))
     told = {"kept_share": weighed.facts["kept_share"]} if weighed.facts else {}
@@ -184,9 +178,7 @@ def _trainer(
         provenance=provenance,
         callbacks=callbacks,
     )
-    model.settle()  # the trainer has moved the weights to their device
-    check_sharing(model, [known["train"][i] for i in range(min(2, len(known["train"])))])
-    logger.info(model.describe_sharing())
+    settle(trainer)
     _compare(recipe, trainer, model, tokenizer)
     return trainer
 

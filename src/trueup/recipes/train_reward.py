@@ -14,7 +14,6 @@ from trueup.data.fingerprint import fingerprint
 from trueup.data.rows import Row
 from trueup.data.templates import TextFormat, infer_format
 from trueup.files import cache_folder
-from trueup.models.branch_model import check_sharing
 from trueup.models.checkpoints import new_reward_model
 from trueup.models.heads.ensemble import with_heads
 from trueup.models.lora_members import with_lora_members
@@ -26,12 +25,19 @@ from trueup.recipes.card import card_of
 from trueup.recipes.config import dump
 from trueup.recipes.provenance import versions
 from trueup.recipes.resume import check_same_data, checkpoint_to_resume
-from trueup.recipes.runs import TrainedRun, adapter_errors, early_stopping, finish, open_run, report_dropped, run
+from trueup.recipes.runs import (
+    TrainedRun,
+    adapter_errors,
+    callbacks_of,
+    learn,
+    open_run,
+    report_dropped,
+    settle,
+    write_training_page,
+)
 from trueup.recipes.train_settings import TrainReward
 from trueup.report.card import write_card
-from trueup.report.page import write_page
-from trueup.report.training import read_log, training_page
-from trueup.train.callbacks import MetricsFile, ProgressBar
+from trueup.train.callbacks import ProgressBar
 from trueup.train.ensemble_step import Bootstrap
 from trueup.train.ensemble_trainer import EnsembleTrainer
 from trueup.train.lora_trainer import LoraEnsembleTrainer
@@ -86,16 +92,13 @@ def train_reward(recipe: TrainReward, *, callbacks: Sequence[TrainerCallback] = 
         form=form,
         token_budget=recipe.token_budget,
         provenance=provenance,
-        callbacks=[MetricsFile(recipe.output / "metrics.jsonl"), bar, *early_stopping(recipe), *callbacks],
+        callbacks=callbacks_of(recipe, bar, callbacks),
     )
-    model.settle()  # the trainer has moved the weights to their device
-    check_sharing(model, [train[i] for i in range(min(2, len(train)))])
-    logger.info(model.describe_sharing())
-    run(trainer, checkpoint, bar)
-    metrics = trainer.evaluate() if "eval" in prepared else trainer.state.log_history[-1]
-    folder = finish(recipe, trainer)
+    settle(trainer)
+    folder, metrics = learn(recipe, trainer, checkpoint, bar)
     if trainer.is_world_process_zero():
-        _describe(recipe, folder, metrics if "eval" in prepared else {})
+        _write_card(folder, metrics if "eval" in prepared else {})
+        write_training_page(recipe, provenance)
     return TrainedRun(folder, metrics, dropped)
 
 
@@ -173,12 +176,6 @@ def _without_layers(ensemble: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in ensemble.items() if name not in unused}
 
 
-def _describe(recipe: TrainReward, folder: Path, metrics: Mapping[str, float]) -> None:
-    """Write the model's card and the run's page."""
+def _write_card(folder: Path, metrics: Mapping[str, float]) -> None:
     shown = {name: value for name, value in metrics.items() if name in ("eval_loss", "eval_accuracy", "eval_margin")}
-    card = card_of(folder, metrics=shown)
-    write_card(card, folder)
-    facts = {"data": f"{card.data} ({card.rows} rows, {card.data_fingerprint[:16]})", "seed": str(card.seed)}
-    log = read_log(recipe.output / "metrics.jsonl")
-    page = training_page(card.name, log, facts={**facts, **card.versions}, recipe=card.recipe)
-    write_page(page, recipe.output / "report.html")
+    write_card(card_of(folder, metrics=shown), folder)

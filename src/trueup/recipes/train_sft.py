@@ -1,6 +1,5 @@
 """`trueup train sft`: from demonstrations to a policy."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,6 @@ from trueup.data.selection import Selection
 from trueup.data.templates import TextFormat, infer_format
 from trueup.errors import RecipeError
 from trueup.files import cache_folder
-from trueup.models.branch_model import check_sharing
 from trueup.models.tokenizers import load_tokenizer
 from trueup.objectives import SUPERVISED_OBJECTIVES
 from trueup.objectives.supervised.sft import NegativeLogLikelihood
@@ -28,18 +26,16 @@ from trueup.recipes.run_settings import TrainingRun
 from trueup.recipes.runs import (
     TrainedRun,
     build_policy_model,
-    early_stopping,
-    finish,
+    callbacks_of,
+    learn,
     open_run,
     report_dropped,
-    run,
+    settle,
     write_training_page,
 )
-from trueup.train.callbacks import MetricsFile, ProgressBar
+from trueup.train.callbacks import ProgressBar
 from trueup.train.policy_trainer import PolicyTrainer
 from trueup.train.prepare import Prepared, prepare_replies
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,14 +122,10 @@ def train_sft(recipe: TrainSft, *, callbacks: Sequence[TrainerCallback] = ()) ->
         form=form,
         token_budget=recipe.token_budget,
         provenance=provenance,
-        callbacks=[MetricsFile(recipe.output / "metrics.jsonl"), bar, *early_stopping(recipe), *callbacks],
+        callbacks=callbacks_of(recipe, bar, callbacks),
     )
-    model.settle()  # the trainer has moved the weights to their device
-    check_sharing(model, [train[i] for i in range(min(2, len(train)))])
-    logger.info(model.describe_sharing())
-    run(trainer, checkpoint, bar)
-    metrics = trainer.evaluate() if "eval" in prepared else trainer.state.log_history[-1]
-    folder = finish(recipe, trainer)
+    settle(trainer)
+    folder, metrics = learn(recipe, trainer, checkpoint, bar)
     if trainer.is_world_process_zero():
         write_training_page(recipe, provenance)
     return TrainedRun(folder, metrics, dropped)
