@@ -41,6 +41,7 @@ NEEDED = {
     "merge slerp": ["m", "n", "--base", "b", "--output", "o"],
     "merge liti": ["m", "n", "--output", "o"],
     "merge ema": ["m", "n", "--decay", "0.5", "--output", "o"],
+    "merge adapter": ["--model", "m", "--output", "o"],
     "score": ["--model", "m", "--data", "d", "--output", "o.jsonl"],
     "data check": ["d"],
     "data split": ["--data", "d", "--output", "o"],

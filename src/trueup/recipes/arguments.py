@@ -64,6 +64,7 @@ def training_arguments(
         remove_unused_columns=False,
         seed=recipe.seed,
         data_seed=recipe.seed,
+        restore_callback_states_from_checkpoint=True,  # so that patience goes on where it was
         dataloader_pin_memory=False,
         ddp_timeout=patience_s,
     )

@@ -34,11 +34,23 @@ class SavingTrainer(Trainer):
     control: TrainerControl
     _staging: Path | None = None
     _started: float | None = None
+    _had_ended: bool = False
 
     @property
     def unwrapped(self) -> BranchModel:
         """The model without the wrapping of a distributed or compiled run."""
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def _load_callback_state(self) -> None:
+        """Take up what callbacks knew, and whether one of them had ended the run."""
+        super()._load_callback_state()
+        self._had_ended = self.control.should_training_stop
+
+    def _run_epoch(self, *args: Any, **options: Any) -> None:
+        """As transformers', but for a run that is to end now: transformers asks only after a step."""
+        self.control.should_training_stop |= self._had_ended
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **options)
 
     @contextmanager
     def _off_the_clock(self) -> Iterator[None]:

@@ -135,6 +135,8 @@ class GoldMonitor(TrainerCallback):
         missed = state.global_step % self.settings.every == 0 and self._looked < state.global_step
         if not self.points or missed:
             self._look(args, state, control)
+        elif self._looked == state.global_step:
+            self._stop(state, control, _from_first_process({"reason": self._reason()})["reason"])
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Look every so many steps."""
@@ -168,9 +170,8 @@ class GoldMonitor(TrainerCallback):
             due = control.should_log
             self._log(values)
             control.should_log = due
-        if decided["reason"] and not at_end:
-            control.should_training_stop = True
-            self._write_stop(state, *decided["reason"])
+        if not at_end:
+            self._stop(state, control, decided["reason"])
 
     def _point(self, step: int, samples: Sequence[Sequence[Sample]], kl: Table | None) -> WatchedPoint:
         texts = tuple(tuple(one.text for one in group) for group in samples)
@@ -233,8 +234,13 @@ class GoldMonitor(TrainerCallback):
             values = {"step": state.global_step, "gold": float(self._means()[-1]), "checkpoint": place}
             write_text(self.folder / "best.json", json.dumps(values) + "\n")
 
-    def _write_stop(self, state: TrainerState, rule: str, reason: str) -> None:
+    def _stop(self, state: TrainerState, control: TrainerControl, found: tuple[str, str] | None) -> None:
+        """End the run where a rule wants it to, and write down why."""
+        if found is None:
+            return
+        control.should_training_stop = True
         if state.is_world_process_zero:
+            rule, reason = found
             logger.warning("stopped at step %d: %s", state.global_step, reason)
             values = {"step": state.global_step, "rule": rule, "reason": reason}
             write_text(self.folder / "stopped.json", json.dumps(values, ensure_ascii=False) + "\n")
