@@ -153,7 +153,7 @@ def test_what_cannot_be_averaged_is_refused(two, tmp_path):
     with pytest.raises(CheckpointError, match="nowhere"):
         Soup(other=tmp_path / "nowhere").init(first)
     model = get_peft_model(load_policy_checkpoint(two[0]).model.core, LoraConfig(target_modules=["q_proj"]))
-    with pytest.raises(RecipeError, match="merge the adapter"):
+    with pytest.raises(RecipeError, match="make a whole model of the adapter"):
         Soup(other=two[1]).init(live_weights(model))
     other = save_base(tmp_path / "wider", make_tokenizer(pad="<pad>"), num_hidden_layers=1, intermediate_size=64)
     with pytest.raises(CheckpointError, match=r"gate_proj.*\(64, 32\)"):
