@@ -3,21 +3,16 @@
 "Bad" needs the whole interval on the wrong side. Rules read the JSON form, so that a saved audit can be judged again.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeGuard
+from collections.abc import Iterator
 
+from trueup.measure.findings import FEW_PROMPTS, Finding, Json, known, number, percent, points, worst_first
 from trueup.measure.over_optimization_verdict import TOLERATED_LENGTH_RATIO, TOLERATED_UNFINISHED
-from trueup.measure.verdict import FEW_PROMPTS, Finding
-
-Json = Mapping[str, Any]
 
 TOLERATED_CONTRADICTION = 0.1
 TOLERATED_ENTROPY_SHARE = 0.5
 
 # Of single precision, summed over a response.
 _ROUNDING = 1e-3
-
-_ORDER = ("bad", "watch", "good")
 
 
 def verdict(result: Json, reference: Json | None, *, prompts: int) -> list[Finding]:
@@ -37,67 +32,47 @@ def verdict(result: Json, reference: Json | None, *, prompts: int) -> list[Findi
         findings += [*_entropy(result, reference), *_diversity(result, reference)]
     if 0 < prompts < FEW_PROMPTS:
         findings.append(Finding("watch", f"only {prompts} prompts: intervals are wide and may be too narrow still"))
-    return sorted(findings, key=lambda finding: _ORDER.index(finding.level))
+    return worst_first(findings)
 
 
 def headline(result: Json) -> str:
     """One line about one policy: how often it wins, how far it has gone, what its reward knows."""
     words = []
     for judge, found in (result.get("win_rates") or {}).items():
-        words.append(f"wins {_percent(found['headline'])} against the reference by {judge}")
+        words.append(f"wins {percent(found['headline'])} against the reference by {judge}")
     kl, implicit, passed = (result.get(name) for name in ("kl", "implicit_reward", "pass_at_k"))
     if kl and kl["response"]["value"] is not None:
         words.append(f"KL {kl['response']['value']:.2f} nats")
     if passed:
-        words.append(f"pass@1 {_percent(passed['temperatures'][0]['rate'][0])}")
+        words.append(f"pass@1 {percent(passed['temperatures'][0]['rate'][0])}")
     if implicit:
-        words.append(f"implicit reward right in {_percent(implicit['accuracy'])} of pairs")
+        words.append(f"implicit reward right in {percent(implicit['accuracy'])} of pairs")
     return "; ".join(words) or "nothing beside its responses was measured"
-
-
-def _known(estimate: Any) -> TypeGuard[Json]:
-    return estimate is not None and None not in (estimate["value"], estimate["low"], estimate["high"])
-
-
-def _percent(estimate: Json) -> str:
-    if not _known(estimate):
-        return "unknown" if estimate["value"] is None else f"{100 * estimate['value']:.0f}% (no interval)"
-    value, low, high = (100 * estimate[key] for key in ("value", "low", "high"))
-    return f"{value:.0f}% ({low:.0f}-{high:.0f}%)"
-
-
-def _points(estimate: Json) -> str:
-    value, low, high = (100 * estimate[key] for key in ("value", "low", "high"))
-    return f"{value:+.0f} points ({low:+.0f} to {high:+.0f})"
-
-
-def _number(estimate: Json) -> str:
-    return f"{estimate['value']:.2f} ({estimate['low']:.2f} to {estimate['high']:.2f})"
 
 
 def _wins(result: Json) -> Iterator[Finding]:
     for judge, found in (result.get("win_rates") or {}).items():
         rate = found["headline"]
-        if not _known(rate):
+        if not known(rate):
             continue
         if rate["high"] < 0.5:
-            yield Finding("bad", f"loses to the reference by {judge}: preferred in {_percent(rate)} of comparisons")
+            yield Finding("bad", f"loses to the reference by {judge}: preferred in {percent(rate)} of comparisons")
         elif rate["low"] <= 0.5:
-            yield Finding("watch", f"cannot be told from the reference by {judge}: preferred in {_percent(rate)}")
+            yield Finding("watch", f"cannot be told from the reference by {judge}: preferred in {percent(rate)}")
         else:
             yield from _won(judge, rate, found["length_controlled"]["rate"])
 
 
 def _won(judge: str, rate: Json, controlled: Json) -> Iterator[Finding]:
-    if _known(controlled) and controlled["low"] <= 0.5:
+    if known(controlled) and controlled["low"] <= 0.5:
         yield Finding(
             "watch",
-            f"wins {_percent(rate)} of comparisons by {judge}, but {_percent(controlled)} at equal length: length may "
+            f"wins {percent(rate)} of comparisons by {judge}, but {percent(controlled)} at equal length: length may "
             "explain it",
         )
     else:
-        held = f", {_percent(controlled)} at equal length" if _known(controlled) else ""
-        yield Finding("good", f"preferred to the reference in {_percent(rate)} of comparisons by {judge}{held}")
+        held = f", {percent(controlled)} at equal length" if known(controlled) else ""
+        yield Finding("good", f"preferred to the reference in {percent(rate)} of comparisons by {judge}{held}")
 
 
 def _contradiction(result: Json) -> Iterator[Finding]:
@@ -116,7 +91,7 @@ def _contradiction(result: Json) -> Iterator[Finding]:
 
 def _kl(result: Json) -> Iterator[Finding]:
     kl = result.get("kl")
-    if kl and _known(kl["response"]) and kl["response"]["high"] < -_ROUNDING:
+    if kl and known(kl["response"]) and kl["response"]["high"] < -_ROUNDING:
         yield Finding(
             "bad",
             "mean KL is below 0, which no policy can have: the log-probabilities of drawing and of scoring differ",
@@ -125,7 +100,7 @@ def _kl(result: Json) -> Iterator[Finding]:
 
 def _length(result: Json) -> Iterator[Finding]:
     change = result.get("length_change")
-    if not change or not _known(change["ratio"]):
+    if not change or not known(change["ratio"]):
         return
     ratio = change["ratio"]
     if ratio["low"] > TOLERATED_LENGTH_RATIO:
@@ -147,13 +122,13 @@ def _passes(result: Json) -> Iterator[Finding]:
         return
     ends = {passed["k"][place]: passed["difference"][place] for place in (0, -1)}
     for k, change in ends.items():
-        if not _known(change):
+        if not known(change):
             continue
         if change["low"] > 0:
-            yield Finding("good", f"solves more than the reference in {_tries(k)}: {_points(change)}")
+            yield Finding("good", f"solves more than the reference in {_tries(k)}: {points(change, sign='+')}")
         elif change["high"] < 0:
             why = "; its answers have become narrower" if k > 1 and k == passed["k"][-1] else ""
-            yield Finding("bad", f"solves less than the reference in {_tries(k)}: {_points(change)}{why}")
+            yield Finding("bad", f"solves less than the reference in {_tries(k)}: {points(change, sign='+')}{why}")
 
 
 def _tries(k: int) -> str:
@@ -162,30 +137,30 @@ def _tries(k: int) -> str:
 
 def _accuracy(result: Json) -> Iterator[Finding]:
     found = result.get("implicit_reward")
-    if not found or not _known(found["accuracy"]):
+    if not found or not known(found["accuracy"]):
         return
     accuracy = found["accuracy"]
     if accuracy["high"] < 0.5:
-        yield Finding("bad", f"its implicit reward prefers the worse response: {_percent(accuracy)} of pairs right")
+        yield Finding("bad", f"its implicit reward prefers the worse response: {percent(accuracy)} of pairs right")
     elif accuracy["low"] <= 0.5:
-        yield Finding("watch", f"its implicit reward cannot be told from guessing: {_percent(accuracy)} of pairs right")
+        yield Finding("watch", f"its implicit reward cannot be told from guessing: {percent(accuracy)} of pairs right")
     else:
-        yield Finding("good", f"its implicit reward orders {_percent(accuracy)} of held-out pairs right")
+        yield Finding("good", f"its implicit reward orders {percent(accuracy)} of held-out pairs right")
 
 
 def _less_likely(result: Json) -> Iterator[Finding]:
     found = result.get("implicit_reward")
-    if found and _known(found["chosen_less_likely"]) and found["chosen_less_likely"]["low"] > 0.5:
+    if found and known(found["chosen_less_likely"]) and found["chosen_less_likely"]["low"] > 0.5:
         share = found["chosen_less_likely"]
-        yield Finding("watch", f"chosen responses became less likely in {_percent(share)} of held-out pairs")
+        yield Finding("watch", f"chosen responses became less likely in {percent(share)} of held-out pairs")
 
 
 def _entropy(result: Json, reference: Json) -> Iterator[Finding]:
     ours, theirs = ((one.get("entropy") or {}).get("token") for one in (result, reference))
-    if not (_known(ours) and _known(theirs)):
+    if not (known(ours) and known(theirs)):
         return
     if ours["high"] < TOLERATED_ENTROPY_SHARE * theirs["value"]:
-        text = f"entropy is {_number(ours)} nats a token, the reference's {theirs['value']:.2f}: it explores less"
+        text = f"entropy is {number(ours)} nats a token, the reference's {theirs['value']:.2f}: it explores less"
         yield Finding("watch", text)
 
 
@@ -194,9 +169,9 @@ def _diversity(result: Json, reference: Json) -> Iterator[Finding]:
     if not all(looks):
         return
     ours, theirs = (one[0]["diversity"]["self_bleu"] for one in looks if one)
-    if _known(ours) and _known(theirs) and ours["low"] > theirs["high"]:
+    if known(ours) and known(theirs) and ours["low"] > theirs["high"]:
         yield Finding(
             "watch",
-            f"says more of the same: BLEU between answers to one prompt is {_number(ours)}, the reference's "
+            f"says more of the same: BLEU between answers to one prompt is {number(ours)}, the reference's "
             f"{theirs['value']:.2f}",
         )

@@ -3,17 +3,15 @@
 "Bad" needs the whole interval on the wrong side. Rules read the JSON form, so that a saved audit can be judged again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from trueup.measure.findings import FEW_PROMPTS, Finding, Json, known, number, worst_first
 from trueup.measure.over_optimization_verdict import (
     TOLERATED_LENGTH_RATIO,
     TOLERATED_REPETITION,
     TOLERATED_UNFINISHED,
 )
-from trueup.measure.verdict import FEW_PROMPTS, Finding
-
-Json = Mapping[str, Any]
 
 TOLERATED_SIMILARITY_GAIN = 0.1
 TOLERATED_ENTROPY_SHARE = 0.5
@@ -21,8 +19,6 @@ TOLERATED_EQUAL_GROUPS = 0.5
 
 # Of single precision, summed over a response.
 _ROUNDING = 1e-3
-
-_ORDER = ("bad", "watch", "good")
 
 
 def verdict(result: Json) -> list[Finding]:
@@ -33,7 +29,7 @@ def verdict(result: Json) -> list[Finding]:
     """
     rules = (_gold, _law, _kl, _length, _alike, _repetition, _cut, _entropy, _groups, _warned, _few, _stopped)
     findings = [finding for rule in rules for finding in rule(result)]
-    return sorted(findings, key=lambda finding: _ORDER.index(finding.level))
+    return worst_first(findings)
 
 
 def headline(result: Json) -> str:
@@ -44,10 +40,10 @@ def headline(result: Json) -> str:
     gain = _last(result.get("gold_gain"))
     if gain is None or gain["value"] is None:
         proxy = _last(result.get("proxy_gain"))
-        rest = "" if proxy is None else f"; its own score changes by {_number(proxy)}"
+        rest = "" if proxy is None else f"; its own score changes by {number(proxy, sign='+')}"
         return f"{words}: no gold{rest}"
     best = result["best"]
-    return f"{words}: gold changes by {_number(gain)}, best at step {best['step']:,}; {_peak_words(result)}"
+    return f"{words}: gold changes by {number(gain, sign='+')}, best at step {best['step']:,}; {_peak_words(result)}"
 
 
 def _peak_words(result: Json) -> str:
@@ -63,16 +59,6 @@ def _last(values: Any) -> Any:
     return values[-1] if values else None
 
 
-def _known(estimate: Any) -> bool:
-    return estimate is not None and None not in (estimate["value"], estimate["low"], estimate["high"])
-
-
-def _number(estimate: Json) -> str:
-    if not _known(estimate):
-        return "unknown" if estimate["value"] is None else f"{estimate['value']:+.2f} (no interval)"
-    return f"{estimate['value']:+.2f} ({estimate['low']:+.2f} to {estimate['high']:+.2f})"
-
-
 def _nats(d: Json) -> str:
     """A peak's distance as KL with its interval."""
     if d["value"] is None:
@@ -85,9 +71,9 @@ def _gold(result: Json) -> Iterator[Finding]:
     gain, law = _last(result.get("gold_gain")), result.get("law")
     if gain is None:
         yield Finding("watch", "gold was not watched, so whether it falls cannot be seen; only drift is measured")
-    elif _known(gain) and gain["high"] < 0:
-        yield Finding("bad", f"at the end gold is below the initial policy's: {_number(gain)}")
-    elif law is None and not _known(gain):
+    elif known(gain) and gain["high"] < 0:
+        yield Finding("bad", f"at the end gold is below the initial policy's: {number(gain, sign='+')}")
+    elif law is None and not known(gain):
         yield Finding("watch", "gold is known as one mean a step: no interval, so no fall can be told from noise")
 
 
@@ -116,7 +102,7 @@ def _kl(result: Json) -> Iterator[Finding]:
     if kl is None:
         yield Finding("watch", "KL to the initial policy is not known, so runs cannot be compared at equal distance")
         return
-    below = [step for step, one in zip(result["steps"], kl, strict=True) if _known(one) and one["high"] < -_ROUNDING]
+    below = [step for step, one in zip(result["steps"], kl, strict=True) if known(one) and one["high"] < -_ROUNDING]
     if below:
         yield Finding(
             "bad",
@@ -127,7 +113,7 @@ def _kl(result: Json) -> Iterator[Finding]:
 
 def _length(result: Json) -> Iterator[Finding]:
     tokens, gain = result.get("tokens"), _last(result.get("tokens_gain"))
-    if not tokens or not _known(gain) or not tokens[0]["value"]:
+    if not tokens or not known(gain) or not tokens[0]["value"]:
         return
     first, last = tokens[0]["value"], tokens[-1]["value"]
     clear = gain["low"] > 0 or gain["high"] < 0
@@ -138,7 +124,7 @@ def _length(result: Json) -> Iterator[Finding]:
 
 def _alike(result: Json) -> Iterator[Finding]:
     values = result["drift"].get("similarity_between_prompts")
-    if values and _known(values[-1]) and values[-1]["low"] > values[0]["value"] + TOLERATED_SIMILARITY_GAIN:
+    if values and known(values[-1]) and values[-1]["low"] > values[0]["value"] + TOLERATED_SIMILARITY_GAIN:
         first, last = values[0]["value"], values[-1]["value"]
         yield Finding(
             "bad",
@@ -148,7 +134,7 @@ def _alike(result: Json) -> Iterator[Finding]:
 
 def _repetition(result: Json) -> Iterator[Finding]:
     values = result["drift"].get("repetition")
-    if values and _known(values[-1]) and values[-1]["low"] > values[0]["value"] + TOLERATED_REPETITION:
+    if values and known(values[-1]) and values[-1]["low"] > values[0]["value"] + TOLERATED_REPETITION:
         first, last = (100 * values[place]["value"] for place in (0, -1))
         yield Finding("watch", f"responses repeat themselves: {first:.0f}% at the start, {last:.0f}% at the end")
 
