@@ -4,24 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from transformers import TrainerCallback
 
+from kills import KilledOnceSaved
 from run_files import log, logged, same, tensors, write
 from small_policy_runs import LENGTH, watch
 from small_policy_runs import recipe as policy_recipe
 from trueup.recipes.train_policy import train_policy
 from trueup.recipes.train_sft import Demonstrations, TrainSft, train_sft
-
-
-class KilledOnceSaved(TrainerCallback):
-    """Stops a run as soon as the checkpoint of a step is there."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_save(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 def killed(train, recipe, step):

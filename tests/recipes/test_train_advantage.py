@@ -10,8 +10,9 @@ from shutil import copytree
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from kills import Killed
 from run_files import logged, read, write
 from trueup.cli import main
 from trueup.data.replies import encode_prompts
@@ -321,20 +322,12 @@ def test_values_may_be_those_of_another_reference_and_other_prompts(base, tmp_pa
 # Stopped and gone on with
 
 
-class Killed(TrainerCallback):
-    """Stops a run in the middle of a step."""
-
-    def on_optimizer_step(self, args, state, control, **_):
-        if state.global_step == 3:
-            raise KeyboardInterrupt
-
-
 def test_a_killed_run_goes_on_to_the_same_model(base, tmp_path, caplog):
     """Nothing is scored or drawn again, unless what was found is damaged; then it is found again."""
     asked = recipe(base, tmp_path, save_steps=2, max_steps=4)
     train_preference(replace(asked, output=tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):
-        train_preference(asked, callbacks=[Killed()])
+        train_preference(asked, callbacks=[Killed(3)])
     copytree(tmp_path / "run", tmp_path / "damaged")
     path = tmp_path / "damaged" / "advantages.jsonl"
     content = path.read_bytes()

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import small_inpo
+from kills import Killed
 from run_files import same, tensors
 from small_inpo import ASKED, FAILS_AFTER, forget, small_recipe, write_prompts
 from trueup.cli import main
@@ -188,17 +189,6 @@ def test_with_tau_equal_to_eta_one_round_is_ipo_on_its_pairs(base, tmp_path):
 # Stopped and gone on with
 
 
-class Killed(TrainerCallback):
-    """Stops training in the middle of a step of one round."""
-
-    def __init__(self, number: int, step: int) -> None:
-        self.number, self.step = number, step
-
-    def on_optimizer_step(self, args, state, control, **_):
-        if Path(args.output_dir).name == f"round-{self.number}" and state.global_step == self.step:
-            raise KeyboardInterrupt
-
-
 def test_a_stop_anywhere_ends_in_the_same_policy(whole, base, tmp_path, monkeypatch, caplog):
     """After drawing, between answers, in the middle of both trainings, and before the last look."""
     recipe, asked, _ = whole
@@ -219,7 +209,7 @@ def test_a_stop_anywhere_ends_in_the_same_policy(whole, base, tmp_path, monkeypa
     FAILS_AFTER.clear()
     for number in (1, 2):
         with pytest.raises(KeyboardInterrupt):
-            train_inpo(recipe, callbacks=[Killed(number, 1)])
+            train_inpo(recipe, callbacks=[Killed(1, run=f"round-{number}")])
         assert not (recipe.output / f"round-{number}" / "model").exists()
     with monkeypatch.context() as patch:
         patch.setattr(module, "watch_round", _interrupted)

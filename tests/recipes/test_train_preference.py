@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from kills import Killed
 from run_files import log, logged, same, tensors, write
 from tiny_models import make_tokenizer, save_base
 from trueup.cli import main
@@ -308,17 +309,6 @@ def test_a_reward_that_is_not_finite_stops_the_run(base, tmp_path, capsys):
 
 
 # Stopped and gone on with
-
-
-class Killed(TrainerCallback):
-    """Stops a run in the middle of a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_optimizer_step(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("lora", [None, LoraRecipe(rank=2, dropout=0.3)])

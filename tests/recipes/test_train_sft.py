@@ -8,8 +8,9 @@ import pytest
 import torch
 import yaml
 from peft import AutoPeftModelForCausalLM
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from kills import Killed
 from run_files import log, same, tensors, write
 from tiny_models import CHATML, make_tokenizer, save_base, save_classifier
 from trueup.cli import main
@@ -218,17 +219,6 @@ def test_patience_keeps_the_best_model(base, tmp_path):
 
 
 # Stopped and gone on with
-
-
-class Killed(TrainerCallback):
-    """Stops a run in the middle of a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_optimizer_step(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("lora", [None, LoraRecipe(rank=2, dropout=0.3)])

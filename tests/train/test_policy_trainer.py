@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM
 
+from kills import Killed
 from tiny_models import make_tokenizer, save_base
 from tiny_policies import VOCABULARY, plain_logprobs, reply_rows, tiny_policy
 from tiny_training import FORM, TOKENIZER, arguments, largest_difference, step_once, weights
@@ -199,14 +200,6 @@ def test_long_rows_can_be_cut():
 # Checkpoints
 
 
-class Killed(TrainerCallback):
-    """Stops a run within its third step, as a kill would."""
-
-    def on_optimizer_step(self, args, state, control, **_):
-        if state.global_step == 3:
-            raise KeyboardInterrupt
-
-
 def lora_policy(folder) -> PolicyModel:
     torch.manual_seed(0)
     tokenizer = make_tokenizer(pad="<pad>")
@@ -226,7 +219,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(lora, tmp_path):
     whole = trainer(tmp_path / "whole")
     whole.train()
     killed = trainer(tmp_path / "run")
-    killed.add_callback(Killed())
+    killed.add_callback(Killed(3))
     with pytest.raises(KeyboardInterrupt):
         killed.train()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint-2"]
