@@ -125,6 +125,11 @@ def test_what_cannot_be_merged(policy: Path, tmp_path: Path, how: str, message: 
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_hub_name_is_to_be_downloaded(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="download an adapter of the hub first"):
+        merge_adapter(MergeAdapter(model="someone/something", output=tmp_path / "whole"))
+
+
 def test_the_adapter_is_not_written_over(policy: Path) -> None:
     with pytest.raises(OutputError, match="name another place"):
         merge_adapter(MergeAdapter(model=str(policy), output=policy, overwrite=True))

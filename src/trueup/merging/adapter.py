@@ -48,6 +48,8 @@ def adapter_folder(name: str | Path) -> Path:
         CheckpointError: There is none, or it is a whole model already.
     """
     refuse_missing_folder(str(name))
+    if not Path(name).is_dir():
+        raise CheckpointError(f"{name}: is no folder; download an adapter of the hub first (hf download)")
     for folder in (Path(name), Path(name) / "model"):
         if is_adapter(folder):
             return folder
