@@ -55,3 +55,12 @@ def read(html: str) -> Reading:
     reading.feed(html)
     reading.close()
     return reading
+
+
+def check_whole(reading: Reading) -> None:
+    """Tags are closed, names are given once, and nothing comes from outside."""
+    assert reading.wrong == []
+    assert reading.open == []
+    assert len(reading.ids) == len(set(reading.ids))
+    assert all(address.startswith("#") for address in reading.addresses())
+    assert "script" not in reading.tags

@@ -9,7 +9,7 @@ from trueup.measure.over_optimization import PoolScores, over_optimization
 from trueup.report.over_optimization import over_optimization_page
 from trueup.report.page import render
 
-from .page_reading import Reading, read
+from .page_reading import Reading, check_whole, read
 
 ODD = "<b>odd</b> & λ 测试 \x00 \ud800"
 STAGES = (
@@ -61,11 +61,7 @@ def reading(result: dict[str, Any]) -> Reading:
 
 
 def test_the_page_is_whole_and_asks_for_nothing_from_outside(reading: Reading) -> None:
-    assert reading.wrong == []
-    assert reading.open == []
-    assert len(reading.ids) == len(set(reading.ids))
-    assert all(address.startswith("#") for address in reading.addresses())
-    assert "script" not in reading.tags
+    check_whole(reading)
     assert "<b>odd</b> & λ 测试" in reading.words
 
 

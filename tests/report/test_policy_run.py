@@ -13,7 +13,7 @@ from trueup.report.frontier import Frontier, frontiers, over_steps
 from trueup.report.page import render
 from trueup.report.policy_run import policy_run_page
 
-from .page_reading import Reading, read
+from .page_reading import Reading, check_whole, read
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from measure.watched_runs import law_run, with_texts
@@ -49,11 +49,7 @@ def reading(result: dict[str, Any]) -> Reading:
 
 
 def test_the_page_is_whole_and_asks_for_nothing_from_outside(reading: Reading) -> None:
-    assert reading.wrong == []
-    assert reading.open == []
-    assert len(reading.ids) == len(set(reading.ids))
-    assert all(address.startswith("#") for address in reading.addresses())
-    assert "script" not in reading.tags
+    check_whole(reading)
     assert "<b>odd</b> & λ 测试" in reading.words
 
 

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from objective_records import check_record
 from trueup.errors import RecipeError
 from trueup.functional.masked import masked_sum
 from trueup.objectives import DPO, PREFERENCE_OBJECTIVES, SimPO
@@ -67,11 +68,8 @@ def part(batch, prompt):
 def test_is_a_frozen_keyword_only_record(term):
     assert isinstance(term, PolicyObjective)
     assert term.unit == "pair"
-    parameters = dataclasses.fields(term)
-    assert all(field.kw_only for field in parameters)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(term, parameters[0].name, 1)
-    assert dataclasses.replace(term) == term
+    assert dataclasses.fields(term)
+    check_record(term)
 
 
 @pytest.mark.parametrize("kind", PREFERENCE_OBJECTIVES.values())
