@@ -2,9 +2,9 @@
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from trueup.data.rows import Prompt
 from trueup.data.templates import TextFormat
 from trueup.endpoints.failure import EndpointError
-from trueup.errors import OutputError, RecipeError
+from trueup.errors import OutputError
 from trueup.files import check_output, write_text
 from trueup.merging.adapter import write_merged
 from trueup.models.policy_checkpoints import load_policy_checkpoint
@@ -26,6 +26,7 @@ from trueup.recipes.inpo_settings import InpoWatch, TrainInpo
 from trueup.recipes.inpo_watch import watch_round
 from trueup.recipes.resume import check_same_recipe
 from trueup.recipes.train_preference import train_preference
+from trueup.train.devices import First, failing_together, join_processes
 
 __all__ = ["InpoWatch", "PlayedRounds", "TrainInpo", "train_inpo"]
 
@@ -62,26 +63,30 @@ def train_inpo(recipe: TrainInpo, *, callbacks: Sequence[TrainerCallback] = ()) 
         EndpointError: The oracle's server failed for good; everything drawn, answered and trained until then is saved.
         NonFiniteError: The loss became NaN.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RecipeError("inpo runs in one process; start it without a launcher")
-    check_output(recipe.output, folder=True)
-    _check_resumed(recipe)
-    form, dealt = _prepare(recipe)
-    watched = watched_prompts(recipe, [dealt.file.prompts[i] for part in dealt.rounds for i in part])
-    open_oracle(recipe)  # a name that is none stops the run here, not after hours of drawing
-    recipe.output.mkdir(parents=True, exist_ok=True)
-    write_dealt(recipe, dealt)
-    write_text(recipe.output / "recipe.yaml", dump(replace(recipe, resume=False)))
+    first = join_processes(batch_size=recipe.batch_size)
+    with failing_together():
+        check_output(recipe.output, folder=True)
+        _check_resumed(recipe)
+        form, dealt = _prepare(recipe)
+        watched = watched_prompts(recipe, [dealt.file.prompts[i] for part in dealt.rounds for i in part])
+    first.does(lambda: _begin(recipe, dealt))
     played: list[Mapping[str, Any]] = []
     for this in _rounds(recipe, dealt):
         try:
-            _train(recipe, this, form=form, callbacks=callbacks)
-            played.append(_measure(recipe, this, watched=watched))
+            _train(recipe, this, form=form, first=first, callbacks=callbacks)
+            first.does(partial(_note, recipe, this, played, watched=watched))
         except EndpointError:
             logger.warning("stopped in round %d; the same command with --resume asks only what is missing", this.number)
             raise
-        write_text(recipe.output / ROUNDS, json.dumps(played, indent=1, ensure_ascii=False) + "\n")
-    return PlayedRounds(_place(recipe, recipe.rounds), played)
+    return PlayedRounds(_place(recipe, recipe.rounds), json.loads((recipe.output / ROUNDS).read_text("utf-8")))
+
+
+def _begin(recipe: TrainInpo, dealt: Dealt) -> None:
+    """Write what the run is; an oracle that there is not stops it here, not after hours of drawing."""
+    open_oracle(recipe)
+    recipe.output.mkdir(parents=True, exist_ok=True)
+    write_dealt(recipe, dealt)
+    write_text(recipe.output / "recipe.yaml", dump(replace(recipe, resume=False)))
 
 
 def _check_resumed(recipe: TrainInpo) -> None:
@@ -118,24 +123,37 @@ def _rounds(recipe: TrainInpo, dealt: Dealt) -> list[Round]:
     ]
 
 
-def _train(recipe: TrainInpo, this: Round, *, form: TextFormat, callbacks: Sequence[TrainerCallback]) -> None:
+def _train(
+    recipe: TrainInpo, this: Round, *, form: TextFormat, first: First, callbacks: Sequence[TrainerCallback]
+) -> None:
     """Make a round's policy, unless it is there."""
     if not this.model.is_dir():
+        logger.info("round %d of %d: %d prompts", this.number, recipe.rounds, len(this.prompts))
+        first.does(lambda: make_pairs(recipe, this))
         _learn(recipe, this, form=form, callbacks=callbacks)
+    first.does(partial(_merge, recipe, this))
+
+
+def _merge(recipe: TrainInpo, this: Round) -> None:
+    """Work an adapter into the policy that it was trained on."""
     if not this.policy.is_dir():
         write_merged(this.model, this.policy, trust_remote_code=recipe.trust_remote_code)
 
 
 def _learn(recipe: TrainInpo, this: Round, *, form: TextFormat, callbacks: Sequence[TrainerCallback]) -> None:
-    """Draw, compare, and train on the pairs."""
-    logger.info("round %d of %d: %d prompts", this.number, recipe.rounds, len(this.prompts))
-    make_pairs(recipe, this)
+    """Train on a round's pairs."""
     # a model of others does not say how it reads text: it learns it as it was asked
     kind: Literal["auto", "chat", "plain"] = "auto" if read_side_file(Path(this.start)) else form.kind
     training = recipe.training(
         this.number, start=this.start, folder=this.folder, text_format=kind, max_length=form.max_length
     )
     train_preference(training, callbacks=callbacks)
+
+
+def _note(recipe: TrainInpo, this: Round, played: list[Mapping[str, Any]], *, watched: Sequence[Prompt]) -> None:
+    """Write down what has become of the rounds until now."""
+    played.append(_measure(recipe, this, watched=watched))
+    write_text(recipe.output / ROUNDS, json.dumps(played, indent=1, ensure_ascii=False) + "\n")
 
 
 def _measure(recipe: TrainInpo, this: Round, *, watched: Sequence[Prompt]) -> dict[str, Any]:

@@ -1,13 +1,17 @@
 """What a run on several devices needs to know of our model, and how its processes end together."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import TrainingArguments
 
-from trueup.errors import TrueupError
+from trueup.errors import RecipeError, TrueupError
 from trueup.models.branch_model import BranchModel
 
 
@@ -42,6 +46,41 @@ def failing_together() -> Iterator[None]:
         raise failure
     if others:
         raise TrueupError(f"another process stopped: {others[0]}")
+
+
+@dataclass(frozen=True)
+class First:
+    """The first of a run's processes, for what only one may do.
+
+    Args:
+        here: Whether it is this one.
+    """
+
+    here: bool
+
+    def does(self, work: Callable[[], None]) -> None:
+        """Have the first process do something that the others wait for; its failure ends all of them.
+
+        Raises:
+            TrueupError: The first process failed.
+        """
+        with failing_together():
+            if self.here:
+                work()
+
+
+def join_processes(*, batch_size: int) -> First:
+    """Meet the other processes of a launcher, who may then wait for the first for a day, not the usual minutes.
+
+    Raises:
+        RecipeError: The processes cannot share a step evenly.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return First(here=True)
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
+    if batch_size % state.num_processes:
+        raise RecipeError(f"batch_size {batch_size} cannot be shared evenly by {state.num_processes} devices")
+    return First(here=state.is_main_process)
 
 
 def _in_company() -> bool:
