@@ -1,7 +1,6 @@
 """`trueup train modpo`: one policy for each weighting of several objectives, and the front that they make."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from trueup.errors import OutputError, RecipeError
+from trueup.errors import OutputError
 from trueup.files import check_output, write_text
 from trueup.recipes.config import dump
 from trueup.recipes.modpo_front import measure_front, told, watched
@@ -21,6 +20,7 @@ from trueup.recipes.train_preference import train_preference
 from trueup.rewards.implicit import PREFIX, split_place
 from trueup.rewards.kept_scores import keep_scores
 from trueup.rewards.load import load_reward
+from trueup.train.devices import failing_together, join_processes
 
 __all__ = ["ModpoWatch", "TrainModpo", "TrainedFront", "train_modpo"]
 
@@ -57,22 +57,30 @@ def train_modpo(recipe: TrainModpo, *, callbacks: Sequence[TrainerCallback] = ()
         EndpointError: A reward's server failed for good.
         NonFiniteError: A loss became NaN, or a reward is not finite.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RecipeError("modpo runs in one process; start it without a launcher")
-    check_output(recipe.output, folder=True)
-    _check_resumed(recipe)
-    _check_early(recipe)
-    recipe.output.mkdir(parents=True, exist_ok=True)
-    write_text(recipe.output / "recipe.yaml", dump(replace(recipe, resume=False)))
+    first = join_processes(batch_size=recipe.batch_size)
+    with failing_together():
+        check_output(recipe.output, folder=True)
+        _check_resumed(recipe)
+    first.does(lambda: _begin(recipe))
     for label, run in recipe.margin_runs.items():
         _train(run, f"margin model of {label}", callbacks=callbacks)
-    for label, place in recipe.places.items():
-        keep_scores(recipe.scores_folder(label), place=place, identity=_identity(place))
+    first.does(lambda: _keep_scores(recipe))
     runs = recipe.runs
     for number, (name, run) in enumerate(runs.items(), 1):
         _train(run, f"{name} ({number} of {len(runs)})", callbacks=callbacks)
     models = {name: run.output / "model" for name, run in runs.items()}
-    return TrainedFront(models, measure_front(recipe, models) if recipe.watch is not None else {})
+    return TrainedFront(models, first.finds(lambda: measure_front(recipe, models)) if recipe.watch is not None else {})
+
+
+def _begin(recipe: TrainModpo) -> None:
+    _check_early(recipe)
+    recipe.output.mkdir(parents=True, exist_ok=True)
+    write_text(recipe.output / "recipe.yaml", dump(replace(recipe, resume=False)))
+
+
+def _keep_scores(recipe: TrainModpo) -> None:
+    for label, place in recipe.places.items():
+        keep_scores(recipe.scores_folder(label), place=place, identity=_identity(place))
 
 
 def _check_resumed(recipe: TrainModpo) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from peft import PeftModel
@@ -43,6 +44,7 @@ from trueup.recipes.runs import (
 )
 from trueup.train.callbacks import ProgressBar
 from trueup.train.dataset import BranchDataset
+from trueup.train.devices import join_processes
 from trueup.train.preference_trainer import PreferenceTrainer
 from trueup.train.prepare import Prepared, prepare_pairs, prepare_replies
 from trueup.train.reference_cache import model_fingerprint, pass_budget
@@ -220,10 +222,14 @@ def _rewarded(recipe: TrainPreference, dataset: BranchDataset) -> BranchDataset:
     """The rows with the weighted rewards of other objectives, where the loss needs them beside preferences."""
     if recipe.weighs or not recipe.rewards:
         return dataset
-    reward = weighted_rewards(recipe, recipe.rewards, recipe.weights)
     rows = [dataset.text(i) for i in range(len(dataset))]
     texts = [[one.text for one in row.responses] for row in rows]
-    found = torch.from_numpy(reward.score([row.prompt for row in rows], texts).reward).float()
+
+    def score() -> np.ndarray:
+        reward = weighted_rewards(recipe, recipe.rewards, recipe.weights)
+        return reward.score([row.prompt for row in rows], texts).reward
+
+    found = torch.from_numpy(join_processes(batch_size=recipe.batch_size).finds(score)).float()
     groups = torch.split(found, [len(group) for group in texts])
     wrong = next((i for i, group in enumerate(groups) if not bool(group.isfinite().all())), None)
     if wrong is not None:

@@ -5,14 +5,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from transformers import TrainingArguments
 
 from trueup.errors import RecipeError, TrueupError
 from trueup.models.branch_model import BranchModel
+
+Found = TypeVar("Found")
 
 
 def prepare_for_devices(model: BranchModel, args: TrainingArguments) -> None:
@@ -58,7 +61,7 @@ class First:
 
     here: bool
 
-    def does(self, work: Callable[[], None]) -> None:
+    def does(self, work: Callable[[], object]) -> None:
         """Have the first process do something that the others wait for; its failure ends all of them.
 
         Raises:
@@ -67,6 +70,12 @@ class First:
         with failing_together():
             if self.here:
                 work()
+
+    def finds(self, work: Callable[[], Found]) -> Found:
+        """What the first process finds, told to all of them; errors are those of `does`."""
+        found: list[Any] = [None]
+        self.does(lambda: found.__setitem__(0, work()))
+        return cast(Found, broadcast_object_list(found)[0] if _in_company() else found[0])
 
 
 def join_processes(*, batch_size: int) -> First:
