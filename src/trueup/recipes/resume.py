@@ -67,6 +67,22 @@ def _check_file(path: Path) -> None:
         raise CheckpointError(f"{path}: the file is damaged ({damaged}); {cure}")
 
 
+def is_begun(recipe: Any) -> bool:
+    """Whether the folder of a run that is made of runs holds one to go on with, which must be the same.
+
+    Raises:
+        OutputError: There is one, and nothing says to go on with it.
+        RecipeError: It is another.
+    """
+    path = recipe.output / "recipe.yaml"
+    if not path.is_file():
+        return False
+    if not recipe.resume:
+        raise OutputError(f"{recipe.output}: holds an earlier run; add --resume to go on, or choose another output")
+    check_same_recipe(recipe, path)
+    return True
+
+
 def check_same_recipe(recipe: Any, path: Path) -> None:
     """A resumed run must be the run that was begun, but for what changes no number.
 

@@ -13,7 +13,6 @@ from transformers import TrainerCallback
 from trueup.data.rows import Prompt
 from trueup.data.templates import TextFormat
 from trueup.endpoints.failure import EndpointError
-from trueup.errors import OutputError
 from trueup.files import check_output, write_text
 from trueup.merging.adapter import write_merged
 from trueup.models.policy_checkpoints import load_policy_checkpoint
@@ -24,7 +23,7 @@ from trueup.recipes.inpo_pairs import Round, make_pairs, read_provenance
 from trueup.recipes.inpo_prompts import Dealt, deal, watched_prompts, write_dealt
 from trueup.recipes.inpo_settings import InpoWatch, TrainInpo
 from trueup.recipes.inpo_watch import watch_round
-from trueup.recipes.resume import check_same_recipe
+from trueup.recipes.resume import is_begun
 from trueup.recipes.train_preference import train_preference
 from trueup.train.devices import First, failing_together, join_processes
 
@@ -66,7 +65,7 @@ def train_inpo(recipe: TrainInpo, *, callbacks: Sequence[TrainerCallback] = ()) 
     first = join_processes(batch_size=recipe.batch_size)
     with failing_together():
         check_output(recipe.output, folder=True)
-        _check_resumed(recipe)
+        is_begun(recipe)
         form, dealt = _prepare(recipe)
         watched = watched_prompts(recipe, [dealt.file.prompts[i] for part in dealt.rounds for i in part])
     first.does(lambda: _begin(recipe, dealt))
@@ -87,15 +86,6 @@ def _begin(recipe: TrainInpo, dealt: Dealt) -> None:
     recipe.output.mkdir(parents=True, exist_ok=True)
     write_dealt(recipe, dealt)
     write_text(recipe.output / "recipe.yaml", dump(replace(recipe, resume=False)))
-
-
-def _check_resumed(recipe: TrainInpo) -> None:
-    path = recipe.output / "recipe.yaml"
-    if not path.is_file():
-        return
-    if not recipe.resume:
-        raise OutputError(f"{recipe.output}: holds an earlier run; add --resume to go on, or choose another output")
-    check_same_recipe(recipe, path)
 
 
 def _prepare(recipe: TrainInpo) -> tuple[TextFormat, Dealt]:

@@ -8,14 +8,13 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from trueup.errors import OutputError
 from trueup.files import check_output, write_text
 from trueup.recipes.config import dump
 from trueup.recipes.modpo_front import measure_front, told, watched
 from trueup.recipes.modpo_settings import ModpoWatch, TrainModpo
 from trueup.recipes.places import fingerprint_of
 from trueup.recipes.preference_settings import TrainPreference
-from trueup.recipes.resume import check_same_recipe
+from trueup.recipes.resume import is_begun
 from trueup.recipes.train_preference import train_preference
 from trueup.rewards.implicit import PREFIX, split_place
 from trueup.rewards.kept_scores import keep_scores
@@ -60,7 +59,7 @@ def train_modpo(recipe: TrainModpo, *, callbacks: Sequence[TrainerCallback] = ()
     first = join_processes(batch_size=recipe.batch_size)
     with failing_together():
         check_output(recipe.output, folder=True)
-        _check_resumed(recipe)
+        is_begun(recipe)
     first.does(lambda: _begin(recipe))
     for label, run in recipe.margin_runs.items():
         _train(run, f"margin model of {label}", callbacks=callbacks)
@@ -81,15 +80,6 @@ def _begin(recipe: TrainModpo) -> None:
 def _keep_scores(recipe: TrainModpo) -> None:
     for label, place in recipe.places.items():
         keep_scores(recipe.scores_folder(label), place=place, identity=_identity(place))
-
-
-def _check_resumed(recipe: TrainModpo) -> None:
-    path = recipe.output / "recipe.yaml"
-    if not path.is_file():
-        return
-    if not recipe.resume:
-        raise OutputError(f"{recipe.output}: holds an earlier run; add --resume to go on, or choose another output")
-    check_same_recipe(recipe, path)
 
 
 def _check_early(recipe: TrainModpo) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ from trueup.anchors.ema import ExponentialAverage
 from trueup.anchors.warp import MergePiece, RunPiece, Warp, carry_out, pending
 from trueup.data.demonstrations import read_prompts
 from trueup.data.rows import Prompt
-from trueup.errors import OutputError, RecipeError
+from trueup.errors import RecipeError
 from trueup.files import check_output, write_text
 from trueup.merging.checks import model_folder
 from trueup.policies.model import load_model_policy
 from trueup.recipes.config import choice, dump
 from trueup.recipes.policy_settings import TrainPolicy
-from trueup.recipes.resume import check_same_recipe
+from trueup.recipes.resume import is_begun
 from trueup.recipes.train_policy import load_rewards, train_policy
 from trueup.rewards.base import Reward
 from trueup.rewards.load import load_reward
+from trueup.train.devices import failing_together, join_processes
 from trueup.train.policy_sampling import PolicySampler
 from trueup.train.references import ModelReference
 
@@ -106,7 +108,12 @@ def train_warp(recipe: TrainWarp, *, callbacks: Sequence[TrainerCallback] = ()) 
         OutputError: The folder cannot be written, or holds an earlier run and nothing says to go on with it.
         CheckpointError, DataError, EndpointError, NonFiniteError: As `train_policy`.
     """
-    _open(recipe)
+    first = join_processes(batch_size=recipe.batch_size)
+    with failing_together():
+        check_output(recipe.output, folder=True)
+        begun = is_begun(recipe)
+    if not begun:
+        first.does(lambda: _begin(recipe))
     procedure = recipe.procedure
     pieces = procedure.pieces(Path(recipe.model), recipe.output)
     left = pending(pieces, finished=lambda run: (run.output / "model").is_dir())
@@ -115,34 +122,25 @@ def train_warp(recipe: TrainWarp, *, callbacks: Sequence[TrainerCallback] = ()) 
         if isinstance(piece, RunPiece):
             train_policy(recipe.run(piece), callbacks=callbacks)
         else:
-            carry_out(_whole(piece))
+            first.does(partial(_merge, piece))
     front = {eta: recipe.output / "front" / f"eta-{eta:g}" for eta in recipe.front}
-    measured = _measure(recipe, front) if recipe.watch is not None else {}
-    if measured:
-        write_text(recipe.output / FRONT, json.dumps({f"{eta:g}": one for eta, one in measured.items()}) + "\n")
+    measured = first.finds(lambda: _measured(recipe, front)) if recipe.watch is not None else {}
     return WarpedPolicies(front, measured)
 
 
-def _open(recipe: TrainWarp) -> None:
-    check_output(recipe.output, folder=True)
-    path = recipe.output / "recipe.yaml"
-    if path.is_file():
-        if not recipe.resume:
-            raise OutputError(f"{recipe.output}: holds an earlier run; add --resume to go on, or choose another output")
-        check_same_recipe(recipe, path)
-        return
+def _begin(recipe: TrainWarp) -> None:
     recipe.output.mkdir(parents=True, exist_ok=True)
-    write_text(path, dump(replace(recipe, resume=False)))
+    write_text(recipe.output / "recipe.yaml", dump(replace(recipe, resume=False)))
 
 
-def _whole(piece: MergePiece) -> MergePiece:
-    """The same merge with run directories replaced by the models in them."""
+def _merge(piece: MergePiece) -> None:
+    """Carry out a merge, of the models that are in run directories."""
     models = tuple(model_folder(str(place)) for place in piece.models)
-    return replace(piece, start=model_folder(str(piece.start)), models=models)
+    carry_out(replace(piece, start=model_folder(str(piece.start)), models=models))
 
 
-def _measure(recipe: TrainWarp, front: Mapping[float, Path]) -> dict[float, dict[str, float]]:
-    """Each model of the front on the watched prompts, at its distance from the start."""
+def _measured(recipe: TrainWarp, front: Mapping[float, Path]) -> dict[float, dict[str, float]]:
+    """Each model of the front on the watched prompts, at its distance from the start; written down."""
     watch = recipe.watch
     assert watch is not None
     prompts = read_prompts(watch.prompts, split=watch.split, limit=watch.limit).prompts
@@ -154,6 +152,7 @@ def _measure(recipe: TrainWarp, front: Mapping[float, Path]) -> dict[float, dict
     for eta, folder in front.items():
         policy = load_model_policy(str(folder), max_new_tokens=recipe.max_new_tokens)
         found[eta] = _look(PolicySampler(policy=policy, start=start), prompts, judges, recipe=recipe)
+    write_text(recipe.output / FRONT, json.dumps({f"{eta:g}": one for eta, one in found.items()}) + "\n")
     return found
 
 
