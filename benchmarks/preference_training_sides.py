@@ -72,7 +72,8 @@ def train_trueup(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     rows, numbers = list(read_rows(harness.data_folder() / SOURCE).rows), _pairs(folder)["numbers"]
     dataset, tokenizer, form = _prepared(folder, rows, numbers)
     model, clock = new_policy(folder / "model", tokenizer=tokenizer), training.Clock()
-    budget = request.get("token_budget", 2048)
+    # about as many responses' tokens as one table of logits holds, so that none is made twice
+    budget = request.get("token_budget", 1024)
     trainer = PreferenceTrainer(
         model,
         TrainingArguments(
