@@ -5,8 +5,8 @@
 DPO on HH pairs of at most 1024 tokens, 8 a step, with a random Llama of 25M parameters, 12.6M of them the tied
 embedding of 32,768 tokens; `--quick` takes a smaller model. The reference is the start. *Whole*: TRL asks its reference
 in every step, which is its default; ours asks once before the first step, and that time is shared out over the steps.
-*Cached*: both have asked before, and only steps are counted. Ours has 1,024 token slots a pass. TRL is measured with all
-pairs of a step in one pass, with one in a pass, and with its default gradient checkpointing. `--quick` takes the first.
+*Cached*: both have asked before, and only steps are counted. Ours takes 1,024 token slots a pass. TRL is measured with
+all pairs of a step in a pass, with one in a pass, and with its default gradient checkpointing. `--quick`: the first.
 Times are those of the processor where there is one thread, of the clock where there are more.
 """
 

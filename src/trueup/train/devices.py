@@ -74,7 +74,9 @@ class First:
     def finds(self, work: Callable[[], Found]) -> Found:
         """What the first process finds, told to all of them; errors are those of `does`."""
         found: list[Any] = [None]
-        self.does(lambda: found.__setitem__(0, work()))
+        with failing_together():
+            if self.here:
+                found[0] = work()
         return cast(Found, broadcast_object_list(found)[0] if _in_company() else found[0])
 
 
