@@ -75,6 +75,22 @@ def test_a_reward_model_rewards_the_same_whole(base: Path, tmp_path: Path) -> No
     assert new.pad_token_id == plain.config.pad_token_id
 
 
+@pytest.mark.parametrize("kind", ["policy", "reward"])
+def test_an_adapter_of_a_relative_place_is_found_from_anywhere(
+    kind: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PEFT would write down the name by which the base was loaded."""
+    monkeypatch.chdir(base.parent)
+    if kind == "reward":
+        make_checkpoint(Path("base"), tmp_path / "adapter", lora=LORA)
+    else:
+        tokenizer = load_tokenizer(base)
+        model = new_policy("base", tokenizer=tokenizer, lora=LORA)
+        save_policy(tmp_path / "adapter", model, tokenizer=tokenizer, form=FORM, provenance={})
+    monkeypatch.chdir(tmp_path)
+    assert write_merged("adapter", Path("whole")).base == str(base.resolve())
+
+
 def test_as_it_is_typed(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["merge", "adapter", "--model", str(policy), "--output", str(tmp_path / "whole"), "--dtype", "bfloat16"]
     assert main(words) == 0
@@ -126,7 +142,7 @@ def test_what_cannot_be_merged(policy: Path, tmp_path: Path, how: str, message: 
 
 
 def test_a_hub_name_is_to_be_downloaded(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="download an adapter of the hub first"):
+    with pytest.raises(CheckpointError, match="an adapter of the hub is downloaded first"):
         merge_adapter(MergeAdapter(model="someone/something", output=tmp_path / "whole"))
 
 

@@ -49,7 +49,9 @@ def adapter_folder(name: str | Path) -> Path:
     """
     refuse_missing_folder(str(name))
     if not Path(name).is_dir():
-        raise CheckpointError(f"{name}: is no folder; download an adapter of the hub first (hf download)")
+        raise CheckpointError(
+            f"{name}: there is no such folder; an adapter of the hub is downloaded first (hf download)"
+        )
     for folder in (Path(name), Path(name) / "model"):
         if is_adapter(folder):
             return folder

@@ -28,10 +28,16 @@ def with_lora(core: PreTrainedModel, lora: LoraConfig, *, fresh: Collection[str]
     lora = copy.deepcopy(lora)  # peft writes the layers it finds into it
     lora.task_type = TaskType.SEQ_CLS
     lora.modules_to_save = sorted({*(lora.modules_to_save or ()), *whole})
-    base = core.config._name_or_path
-    # A relative path would be lost as soon as another program starts in another folder.
-    lora.base_model_name_or_path = str(Path(base).resolve()) if Path(base).is_dir() else base
-    return get_peft_model(core, lora)
+    return adapt(core, lora, base=core.config._name_or_path)
+
+
+def adapt(core: PreTrainedModel, lora: LoraConfig, *, base: str | Path) -> PeftModel:
+    """A new adapter, which names its base by a path that holds in any working directory."""
+    adapted: PeftModel = get_peft_model(core, lora)
+    # peft puts the name by which the base was loaded here, whatever the configuration said
+    known = str(Path(base).resolve()) if Path(base).is_dir() else str(base)
+    adapted.peft_config["default"].base_model_name_or_path = known
+    return adapted
 
 
 def merge(adapted: PeftModel) -> PreTrainedModel:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, TaskType
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from trueup.data.templates import TextFormat
 from trueup.errors import CheckpointError, first_line
+from trueup.models.adapters import adapt
 from trueup.models.checkpoints import format_of, write_beside
 from trueup.models.heads.reward import switch_off_dropout
 from trueup.models.policy import PolicyModel
@@ -82,8 +83,7 @@ def new_policy(
         return PolicyModel(core)
     lora = copy.deepcopy(lora)  # peft writes the layers it finds into it
     lora.task_type = TaskType.CAUSAL_LM
-    lora.base_model_name_or_path = str(Path(base).resolve()) if Path(base).is_dir() else str(base)
-    return PolicyModel(get_peft_model(core, lora))
+    return PolicyModel(adapt(core, lora, base=base))
 
 
 def _fit_tokenizer(core: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
