@@ -74,6 +74,25 @@ def move_into_place(source: Path, target: Path) -> None:
     _sync_folder(target.parent)
 
 
+@contextlib.contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its name, and place, once everything is written; or never.
+
+    Raises:
+        OutputError: There is no room, no permission, or something is in the way.
+    """
+    target = folder.resolve()
+    temporary = target.with_name(f".{target.name}{PARTIAL}")
+    with output_errors(folder):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            move_into_place(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process left unfinished in a folder; nobody else may be writing there."""
     for pattern in (f"{PARTIAL}*", ".old-*"):

@@ -1,5 +1,6 @@
 """What a module's worker leaves, run by one process and by two; a module names its worker as `WORKER`."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -23,3 +24,10 @@ def alone(request, tmp_path_factory):
 def together(request, tmp_path_factory):
     """Folder of the run in two processes."""
     return run_in_two(Path(request.module.WORKER.__file__), tmp_path_factory.mktemp("together"))
+
+
+@pytest.fixture(scope="module")
+def told(alone, together):
+    """`found-RANK.json` of the run in this process, and of the first and the second of two."""
+    places = ((alone, 0), (together, 0), (together, 1))
+    return [json.loads((folder / f"found-{rank}.json").read_text()) for folder, rank in places]

@@ -1,7 +1,5 @@
 """A sweep of MODPO is the same in one process and in two, of which the first scores and measures."""
 
-import json
-
 import modpo_worker
 import pytest
 from safetensors.torch import load_file
@@ -22,11 +20,8 @@ def test_the_same_policies(alone, together):
         assert max(float((one[name] - start[name]).abs().max()) for name in start) > 1e-3
 
 
-def test_only_the_first_scores_and_all_are_told(alone, together):
-    whole, first, second = (
-        json.loads((folder / f"found-{rank}.json").read_text())
-        for folder, rank in ((alone, 0), (together, 0), (together, 1))
-    )
+def test_only_the_first_scores_and_all_are_told(told):
+    whole, first, second = told
     assert first["scored"] == whole["scored"] > 0
     assert second["scored"] == 0
     assert second["front"] == first["front"]

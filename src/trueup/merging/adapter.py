@@ -1,6 +1,5 @@
 """An adapter worked into the base it was trained on: a whole model, which anything loads and trains on from."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from peft import PeftConfig, PeftModel, TaskType
 
 from trueup.errors import CheckpointError, first_line
-from trueup.files import PARTIAL, move_into_place, output_errors
+from trueup.files import written_whole
 from trueup.merging.merge import RECORD
 from trueup.merging.settings import write_json
 from trueup.models.adapters import merge
@@ -18,7 +17,7 @@ from trueup.models.checkpoints import load_reward_model, save_reward_model
 from trueup.models.policy import PolicyModel
 from trueup.models.policy_checkpoints import load_policy_checkpoint, save_policy
 from trueup.models.reward import RewardModel
-from trueup.models.side_files import ADAPTER_CONFIG, is_adapter
+from trueup.models.side_files import ADAPTER_CONFIG, folder_of_model, is_adapter
 from trueup.models.tokenizers import refuse_missing_folder
 
 
@@ -52,9 +51,9 @@ def adapter_folder(name: str | Path) -> Path:
         raise CheckpointError(
             f"{name}: there is no such folder; an adapter of the hub is downloaded first (hf download)"
         )
-    for folder in (Path(name), Path(name) / "model"):
-        if is_adapter(folder):
-            return folder
+    folder = folder_of_model(name)
+    if is_adapter(folder):
+        return folder
     raise CheckpointError(f"{name}: holds no {ADAPTER_CONFIG}, so there is no adapter to merge; name its folder")
 
 
@@ -83,18 +82,10 @@ def write_merged(
     """
     folder = adapter_folder(adapter)
     base, task = _described(folder)
-    target = output.resolve()
-    temporary = target.with_name(f".{target.name}{PARTIAL}")
     save = _save_reward_model if task == TaskType.SEQ_CLS else _save_policy
-    with output_errors(output):
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            parameters = save(temporary, folder, dtype=dtype, trust_remote_code=trust_remote_code)
-            write_json(temporary / RECORD, {**(record or {}), "adapter": str(folder), "base": base})
-            move_into_place(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with written_whole(output) as temporary:
+        parameters = save(temporary, folder, dtype=dtype, trust_remote_code=trust_remote_code)
+        write_json(temporary / RECORD, {**(record or {}), "adapter": str(folder), "base": base})
     return MergedAdapter(output, base, parameters)
 
 

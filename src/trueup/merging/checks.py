@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from trueup.errors import CheckpointError
-from trueup.models.side_files import is_adapter
+from trueup.models.side_files import folder_of_model, is_adapter
 from trueup.models.tokenizers import load_tokenizer, refuse_missing_folder
 from trueup.models.weight_files import WeightFiles
 
@@ -42,8 +42,7 @@ def model_folder(name: str | Path) -> Path:
     folder = Path(name)
     if not folder.is_dir():
         raise CheckpointError(f"{name}: is no folder; download a model of the hub first (hf download)")
-    inside = folder / "model"
-    folder = inside if any((inside / file).is_file() for file in ("config.json", "adapter_config.json")) else folder
+    folder = folder_of_model(folder)
     if is_adapter(folder):
         raise CheckpointError(
             f"{folder}: is an adapter, and a merge of its two factors is another model than the merge of what they "

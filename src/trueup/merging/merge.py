@@ -4,7 +4,6 @@ Each result is a sum of the models' tensors with shares that add up to one: the 
 moving averages and interpolation to the start; shares of each layer for spherical merges.
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trueup.errors import CheckpointError, NonFiniteError
-from trueup.files import PARTIAL, move_into_place, output_errors
+from trueup.files import written_whole
 from trueup.functional.params import combine
 from trueup.merging.checks import check_configs, check_tensors, check_tokenizers, model_folder
 from trueup.merging.settings import write_json, write_settings
@@ -83,18 +82,10 @@ def merge_checkpoints(
     side = read_side_file(folders[like])
     found = shares(sources)
     planned = [_as_type(stored, dtype) for stored in sources[like].tensors.values()]
-    target = output.resolve()
-    temporary = target.with_name(f".{target.name}{PARTIAL}")
-    with output_errors(output):
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            _write_all(temporary, planned, partial(_pieces, sources, found))
-            write_settings(temporary, folders[like], dtype=dtype, side=side)
-            write_json(temporary / RECORD, {**(record or {}), "shares": _compact(found)})
-            move_into_place(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with written_whole(output) as temporary:
+        _write_all(temporary, planned, partial(_pieces, sources, found))
+        write_settings(temporary, folders[like], dtype=dtype, side=side)
+        write_json(temporary / RECORD, {**(record or {}), "shares": _compact(found)})
     return Merged(output, len(planned), sum(stored.elements for stored in planned), len(models))
 
 

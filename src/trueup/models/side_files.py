@@ -22,6 +22,12 @@ def is_adapter(name: str | Path) -> bool:
     return (Path(name) / ADAPTER_CONFIG).is_file()
 
 
+def folder_of_model(name: str | Path) -> Path:
+    """A model's folder: of a run directory of ours, its `model`."""
+    inside = Path(name) / "model"
+    return inside if any((inside / file).is_file() for file in ("config.json", ADAPTER_CONFIG)) else Path(name)
+
+
 def read_side_file(folder: Path) -> dict[str, Any]:
     """What the side file says; empty where there is none."""
     path = folder / SIDE_FILE

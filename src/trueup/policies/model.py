@@ -14,6 +14,7 @@ from trueup.data.rows import Prompt
 from trueup.models.generation import Reply, Sampling, draw
 from trueup.models.plain_generation import can_draw, draw_with_transformers
 from trueup.models.policy_checkpoints import PolicyCheckpoint, load_policy_checkpoint
+from trueup.models.side_files import folder_of_model
 from trueup.policies.base import Sample
 
 logger = logging.getLogger(__name__)
@@ -128,11 +129,9 @@ def load_model_policy(
     Raises:
         CheckpointError: There is no causal language model at that place.
     """
-    inside = Path(name) / "model"
-    found = any((inside / file).is_file() for file in ("config.json", "adapter_config.json"))
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     checkpoint = load_policy_checkpoint(
-        inside if found else name, dtype=dtype, device=chosen, trust_remote_code=trust_remote_code
+        folder_of_model(name), dtype=dtype, device=chosen, trust_remote_code=trust_remote_code
     )
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p)
     return ModelPolicy(

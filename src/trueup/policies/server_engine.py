@@ -24,7 +24,7 @@ from trueup.endpoints.client import Client
 from trueup.endpoints.completions import Api, find_route
 from trueup.endpoints.settings import Endpoint
 from trueup.errors import RecipeError
-from trueup.files import PARTIAL, move_into_place, output_errors
+from trueup.files import written_whole
 from trueup.models.generation import Reply, Sampling
 from trueup.models.policy_checkpoints import PolicyCheckpoint
 from trueup.policies.base import Sample
@@ -215,18 +215,15 @@ class ServerEngine:
 
     def _write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         """An ordinary checkpoint, whole or not at all."""
-        core, aside = self.checkpoint.model.core, folder.with_name(f".{folder.name}{PARTIAL}")
+        core = self.checkpoint.model.core
         config = copy.deepcopy(core.config)
         config.architectures = [type(core).__name__]
-        with output_errors(folder):
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
+        with written_whole(folder) as aside:
             config.save_pretrained(aside)
             _whole_distribution(core.generation_config).save_pretrained(aside)
             self.checkpoint.tokenizer.save_pretrained(aside)
             tensors = {name: value.contiguous() for name, value in weights.items()}
             save_file(tensors, aside / "model.safetensors", metadata={"format": "pt"})
-            move_into_place(aside, folder)
 
     def _post(self, call: ServerCall) -> None:
         known = self.settings

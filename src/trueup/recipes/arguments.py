@@ -1,7 +1,6 @@
 """From a training recipe to the arguments of transformers' trainer."""
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,33 +10,29 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK,
 
 from trueup.errors import MissingExtraError, RecipeError
 from trueup.recipes.run_settings import TrainingRun
+from trueup.train.devices import share_of
 
 
-def training_arguments(
-    recipe: TrainingRun, *, rows: int, steps: int | None = None, patience_s: int = 1800
-) -> TrainingArguments:
+def training_arguments(recipe: TrainingRun, *, rows: int, steps: int | None = None) -> TrainingArguments:
     """Transformers' arguments for a run over so many rows.
 
     Args:
         recipe: The run's recipe.
         rows: Rows of the data set.
         steps: Optimiser steps, where the recipe's passes over the rows do not say.
-        patience_s: Seconds that a process waits for the others; where it is the first to ask, for the whole run.
 
     Raises:
         RecipeError: Fields do not fit together, or a tracker is unknown.
         MissingExtraError: A tracker is not installed.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if recipe.batch_size % world:
-        raise RecipeError(f"batch_size {recipe.batch_size} cannot be shared evenly by {world} devices")
+    share = share_of(recipe.batch_size)
     given = recipe.max_steps or steps
     steps = given or math.ceil(math.ceil(rows / recipe.batch_size) * recipe.epochs)
     _check_trackers(recipe.report_to)
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported() if recipe.bf16 is None else recipe.bf16
     return TrainingArguments(
         output_dir=str(recipe.output),
-        per_device_train_batch_size=recipe.batch_size // world,
+        per_device_train_batch_size=share,
         num_train_epochs=recipe.epochs,
         max_steps=given or -1,
         learning_rate=recipe.learning_rate,
@@ -66,7 +61,6 @@ def training_arguments(
         data_seed=recipe.seed,
         restore_callback_states_from_checkpoint=True,  # so that patience goes on where it was
         dataloader_pin_memory=False,
-        ddp_timeout=patience_s,
     )
 
 

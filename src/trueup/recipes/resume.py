@@ -2,15 +2,18 @@
 
 import json
 import zipfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from trueup.errors import CheckpointError, DataError, OutputError, RecipeError
-from trueup.files import check_output
+from trueup.files import check_output, write_text
 from trueup.models.side_files import SIDE_FILE
 from trueup.recipes.config import dump, read_yaml
+from trueup.train.devices import First
 
 _FREE = frozenset({"resume", "token_budget", "logging_steps", "keep_checkpoints", "report_to", "output"})
 """Fields that change no number, and so may differ between a run and its continuation."""
@@ -67,20 +70,31 @@ def _check_file(path: Path) -> None:
         raise CheckpointError(f"{path}: the file is damaged ({damaged}); {cure}")
 
 
-def is_begun(recipe: Any) -> bool:
-    """Whether the folder of a run that is made of runs holds one to go on with, which must be the same.
+def open_whole(recipe: Any, first: First, *, prepare: Callable[[], object] = lambda: None) -> None:
+    """Open the folder of a run that is made of runs, and write the recipe there.
+
+    Args:
+        recipe: The whole run's recipe.
+        first: Which of several processes does it.
+        prepare: What else must succeed before anything is written.
 
     Raises:
-        OutputError: There is one, and nothing says to go on with it.
-        RecipeError: It is another.
+        OutputError: The folder cannot be written, or holds an earlier run and nothing says to go on with it.
+        RecipeError: It holds another run.
     """
     path = recipe.output / "recipe.yaml"
-    if not path.is_file():
-        return False
-    if not recipe.resume:
-        raise OutputError(f"{recipe.output}: holds an earlier run; add --resume to go on, or choose another output")
-    check_same_recipe(recipe, path)
-    return True
+
+    def work() -> None:
+        check_output(recipe.output, folder=True)
+        if path.is_file() and not recipe.resume:
+            raise OutputError(f"{recipe.output}: holds an earlier run; add --resume to go on, or choose another output")
+        if path.is_file():
+            check_same_recipe(recipe, path)
+        prepare()
+        recipe.output.mkdir(parents=True, exist_ok=True)
+        write_text(path, dump(replace(recipe, resume=False)))
+
+    first.does(work)
 
 
 def check_same_recipe(recipe: Any, path: Path) -> None:

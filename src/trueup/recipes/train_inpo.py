@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,17 +13,16 @@ from transformers import TrainerCallback
 from trueup.data.rows import Prompt
 from trueup.data.templates import TextFormat
 from trueup.endpoints.failure import EndpointError
-from trueup.files import check_output, write_text
+from trueup.files import write_text
 from trueup.merging.adapter import write_merged
 from trueup.models.policy_checkpoints import load_policy_checkpoint
 from trueup.models.side_files import read_side_file
-from trueup.recipes.config import dump
 from trueup.recipes.inpo_oracle import open_oracle
 from trueup.recipes.inpo_pairs import Round, make_pairs, read_provenance
 from trueup.recipes.inpo_prompts import Dealt, deal, watched_prompts, write_dealt
 from trueup.recipes.inpo_settings import InpoWatch, TrainInpo
 from trueup.recipes.inpo_watch import watch_round
-from trueup.recipes.resume import is_begun
+from trueup.recipes.resume import open_whole
 from trueup.recipes.train_preference import train_preference
 from trueup.train.devices import First, failing_together, join_processes
 
@@ -64,11 +63,11 @@ def train_inpo(recipe: TrainInpo, *, callbacks: Sequence[TrainerCallback] = ()) 
     """
     first = join_processes(batch_size=recipe.batch_size)
     with failing_together():
-        check_output(recipe.output, folder=True)
-        is_begun(recipe)
         form, dealt = _prepare(recipe)
         watched = watched_prompts(recipe, [dealt.file.prompts[i] for part in dealt.rounds for i in part])
-    first.does(lambda: _begin(recipe, dealt))
+    # an oracle that there is not stops the run here, not after hours of drawing
+    open_whole(recipe, first, prepare=lambda: open_oracle(recipe))
+    first.does(lambda: write_dealt(recipe, dealt))
     played: list[Mapping[str, Any]] = []
     for this in _rounds(recipe, dealt):
         try:
@@ -78,14 +77,6 @@ def train_inpo(recipe: TrainInpo, *, callbacks: Sequence[TrainerCallback] = ()) 
             logger.warning("stopped in round %d; the same command with --resume asks only what is missing", this.number)
             raise
     return PlayedRounds(_place(recipe, recipe.rounds), json.loads((recipe.output / ROUNDS).read_text("utf-8")))
-
-
-def _begin(recipe: TrainInpo, dealt: Dealt) -> None:
-    """Write what the run is; an oracle that there is not stops it here, not after hours of drawing."""
-    open_oracle(recipe)
-    recipe.output.mkdir(parents=True, exist_ok=True)
-    write_dealt(recipe, dealt)
-    write_text(recipe.output / "recipe.yaml", dump(replace(recipe, resume=False)))
 
 
 def _prepare(recipe: TrainInpo) -> tuple[TextFormat, Dealt]:

@@ -2,24 +2,22 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
-from trueup.files import check_output, write_text
-from trueup.recipes.config import dump
 from trueup.recipes.modpo_front import measure_front, told, watched
 from trueup.recipes.modpo_settings import ModpoWatch, TrainModpo
 from trueup.recipes.places import fingerprint_of
 from trueup.recipes.preference_settings import TrainPreference
-from trueup.recipes.resume import is_begun
+from trueup.recipes.resume import open_whole
 from trueup.recipes.train_preference import train_preference
 from trueup.rewards.implicit import PREFIX, split_place
 from trueup.rewards.kept_scores import keep_scores
 from trueup.rewards.load import load_reward
-from trueup.train.devices import failing_together, join_processes
+from trueup.train.devices import join_processes
 
 __all__ = ["ModpoWatch", "TrainModpo", "TrainedFront", "train_modpo"]
 
@@ -57,10 +55,7 @@ def train_modpo(recipe: TrainModpo, *, callbacks: Sequence[TrainerCallback] = ()
         NonFiniteError: A loss became NaN, or a reward is not finite.
     """
     first = join_processes(batch_size=recipe.batch_size)
-    with failing_together():
-        check_output(recipe.output, folder=True)
-        is_begun(recipe)
-    first.does(lambda: _begin(recipe))
+    open_whole(recipe, first, prepare=lambda: _check_early(recipe))
     for label, run in recipe.margin_runs.items():
         _train(run, f"margin model of {label}", callbacks=callbacks)
     first.does(lambda: _keep_scores(recipe))
@@ -69,12 +64,6 @@ def train_modpo(recipe: TrainModpo, *, callbacks: Sequence[TrainerCallback] = ()
         _train(run, f"{name} ({number} of {len(runs)})", callbacks=callbacks)
     models = {name: run.output / "model" for name, run in runs.items()}
     return TrainedFront(models, first.finds(lambda: measure_front(recipe, models)) if recipe.watch is not None else {})
-
-
-def _begin(recipe: TrainModpo) -> None:
-    _check_early(recipe)
-    recipe.output.mkdir(parents=True, exist_ok=True)
-    write_text(recipe.output / "recipe.yaml", dump(replace(recipe, resume=False)))
 
 
 def _keep_scores(recipe: TrainModpo) -> None:

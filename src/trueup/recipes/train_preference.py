@@ -52,9 +52,6 @@ from trueup.train.references import AdapterOff, ModelReference
 
 __all__ = ["TrainPreference", "train_preference"]
 
-# The other processes wait while the first scores all responses and asks the reference.
-_LONGEST_SCORING_S = 24 * 3600
-
 
 def train_preference(recipe: TrainPreference, *, callbacks: Sequence[TrainerCallback] = ()) -> TrainedRun:
     """Train a policy on preferences or rewards of responses; each prompt is computed once for all its responses.
@@ -127,8 +124,8 @@ def _weighed(
     """Rows that know what their responses weigh; one process finds it, and the others read it."""
     if not recipe.weighs:
         return Weighed(prepared=prepared, priorities=None, facts={})
-    # says where models compute, and which process is the first
-    arguments = training_arguments(recipe, rows=1, patience_s=_LONGEST_SCORING_S)
+    join_processes(batch_size=recipe.batch_size)  # the others wait while the first scores and asks the reference
+    arguments = training_arguments(recipe, rows=1)  # says where models compute, and which process is the first
     with arguments.main_process_first(local=False, desc="rewards and values"):
         return weigh(
             recipe,

@@ -17,16 +17,16 @@ from trueup.anchors.warp import MergePiece, RunPiece, Warp, carry_out, pending
 from trueup.data.demonstrations import read_prompts
 from trueup.data.rows import Prompt
 from trueup.errors import RecipeError
-from trueup.files import check_output, write_text
+from trueup.files import write_text
 from trueup.merging.checks import model_folder
 from trueup.policies.model import load_model_policy
-from trueup.recipes.config import choice, dump
+from trueup.recipes.config import choice
 from trueup.recipes.policy_settings import TrainPolicy
-from trueup.recipes.resume import is_begun
+from trueup.recipes.resume import open_whole
 from trueup.recipes.train_policy import load_rewards, train_policy
 from trueup.rewards.base import Reward
 from trueup.rewards.load import load_reward
-from trueup.train.devices import failing_together, join_processes
+from trueup.train.devices import join_processes
 from trueup.train.policy_sampling import PolicySampler
 from trueup.train.references import ModelReference
 
@@ -109,14 +109,10 @@ def train_warp(recipe: TrainWarp, *, callbacks: Sequence[TrainerCallback] = ()) 
         CheckpointError, DataError, EndpointError, NonFiniteError: As `train_policy`.
     """
     first = join_processes(batch_size=recipe.batch_size)
-    with failing_together():
-        check_output(recipe.output, folder=True)
-        begun = is_begun(recipe)
-    if not begun:
-        first.does(lambda: _begin(recipe))
-    procedure = recipe.procedure
-    pieces = procedure.pieces(Path(recipe.model), recipe.output)
-    left = pending(pieces, finished=lambda run: (run.output / "model").is_dir())
+    open_whole(recipe, first)
+    pieces = recipe.procedure.pieces(Path(recipe.model), recipe.output)
+    # looked at by one: others might see a merge that it has begun with since
+    left = first.finds(lambda: pending(pieces, finished=lambda run: (run.output / "model").is_dir()))
     for number, piece in enumerate(left, 1):
         logger.info("warp: %s (%d of %d)", piece.output.relative_to(recipe.output), number, len(left))
         if isinstance(piece, RunPiece):
@@ -126,11 +122,6 @@ def train_warp(recipe: TrainWarp, *, callbacks: Sequence[TrainerCallback] = ()) 
     front = {eta: recipe.output / "front" / f"eta-{eta:g}" for eta in recipe.front}
     measured = first.finds(lambda: _measured(recipe, front)) if recipe.watch is not None else {}
     return WarpedPolicies(front, measured)
-
-
-def _begin(recipe: TrainWarp) -> None:
-    recipe.output.mkdir(parents=True, exist_ok=True)
-    write_text(recipe.output / "recipe.yaml", dump(replace(recipe, resume=False)))
 
 
 def _merge(piece: MergePiece) -> None:

@@ -86,12 +86,21 @@ def join_processes(*, batch_size: int) -> First:
     Raises:
         RecipeError: The processes cannot share a step evenly.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if share_of(batch_size) == batch_size:
         return First(here=True)
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
-    if batch_size % state.num_processes:
-        raise RecipeError(f"batch_size {batch_size} cannot be shared evenly by {state.num_processes} devices")
-    return First(here=state.is_main_process)
+    return First(here=PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1)).is_main_process)
+
+
+def share_of(batch_size: int) -> int:
+    """Rows of a step for each of a launcher's processes.
+
+    Raises:
+        RecipeError: They cannot share it evenly.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if batch_size % world:
+        raise RecipeError(f"batch_size {batch_size} cannot be shared evenly by {world} devices")
+    return batch_size // world
 
 
 def _in_company() -> bool:
